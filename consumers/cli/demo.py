@@ -134,19 +134,12 @@ def _summarise(tally: DemoCounts, took: float, *, is_up: bool) -> None:
     out.print(f"\n{published}, in {took:.1f} s")
     if tally.done < tally.total:
         out.print(f"{tally.total - tally.done} have no outcome yet; the demo has stopped waiting")
-    escalations = [
-        {"escalated because": code, "requests": count}
-        for code, count in tally.escalations.most_common()
-        if code != "classified"
-    ]
-    to_people = [
-        {"to a person because": code, "requests": count}
-        for code, count in tally.letters.most_common()
-    ]
-    if escalations:
-        print_table(escalations, ("escalated because", "requests"))
-    if to_people:
-        print_table(to_people, ("to a person because", "requests"))
+    ends = {"escalated because": tally.escalations, "to a person because": tally.letters}
+    for column, counts in ends.items():
+        listed = [(code, count) for code, count in counts.most_common() if code != "classified"]
+        if listed:
+            rows = [{column: code, "requests": count} for code, count in listed]
+            print_table(rows, (column, "requests"))
     if tally.all_premium:
         premium = int(tally.all_premium)
         share = 100 * spent / premium

@@ -16,37 +16,21 @@ from rich.text import Text
 from consumers.amounts import cell_text
 from consumers.texts import plain
 
-__all__ = [
-    "Terminal",
-    "drawn",
-    "least_width",
-    "style_of",
-]
+__all__ = ["Terminal", "drawn", "least_width", "style_of"]
 
 #: Between two columns, and at the edges.
 _BETWEEN, _EDGES = 3, 4
 _FIGURE = re.compile(r"[-+]?\$?[\d,.:]+( ?(%|ms|s|MB|tokens))?|-")
 _STYLES = {
-    "green": ("accepted", "answer", "answered", "result", "ok", "approve", "passed", "ready"),
-    "yellow": (
-        *(
-            "approval_required",
-            "person_first",
-            "escalated",
-            "classify",
-            "review",
-            "waits",
-            "edit",
-            "rejected",
-        ),
-        *("safe_default", "refusal", "clarification", "unfinished", "low_confidence"),
-    ),
-    "red": ("failed", "dead letter", "reject", "error", "broken"),
-    "cyan": ("low",),
-    "blue": ("balanced",),
-    "magenta": ("premium",),
+    "green": "accepted, answer, answered, result, ok, approve, passed, ready",
+    "yellow": "approval_required, person_first, escalated, classify, review, waits, edit, rejected, "
+    "safe_default, refusal, clarification, unfinished, low_confidence",
+    "red": "failed, dead letter, reject, error, broken",
+    "cyan": "low",
+    "blue": "balanced",
+    "magenta": "premium",
 }
-_BY_WORD = {word: style for style, words in _STYLES.items() for word in words}
+_BY_WORD = {word: style for style, words in _STYLES.items() for word in words.split(", ")}
 #: `Text.wrap` requires a console, and uses nothing of it.
 _NOWHERE = Console(file=io.StringIO())
 

@@ -2,9 +2,9 @@
 
 import os
 import sys
-from collections.abc import Mapping
 from functools import partial
 from importlib.metadata import version as installed
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,129 +15,9 @@ from schemas.errors import TierlineError
 
 __all__ = ["app", "main"]
 
-#: In the order of the help: its group, where it is, and the first sentence of its docstring.
-_COMMANDS: Mapping[str, tuple[str, str, str]] = {
-    "demo": (
-        "Run",
-        "demo:demo",
-        "Start Kafka, the stages and a simulated provider, and watch 60 support messages flow.",
-    ),
-    "try": (
-        "Run",
-        "trying:try_request",
-        "Route, call, judge and escalate one request without a broker, and show its journey.",
-    ),
-    "init": (
-        "Run",
-        "init:init",
-        "Write a policy, prompts and settings of your own, which `up` and `policy check` then use.",
-    ),
-    "up": (
-        "Run",
-        "up:up",
-        "Run all stages in one process, or one of them, until Ctrl-C, SIGTERM or SIGHUP.",
-    ),
-    "simulate": (
-        "Run",
-        "simulate:simulate",
-        "Run a simulated provider: OpenAI, Anthropic and Gemini formats, with its own bill.",
-    ),
-    "submit": (
-        "Send and read",
-        "submit:submit",
-        "Publish requests from a file of JSON Lines or Batch lines, standard input, or a prompt.",
-    ),
-    "results": (
-        "Send and read",
-        "results:results",
-        "Print results in order of time: one per line, or the records themselves as JSON Lines.",
-    ),
-    "feedback": (
-        "Send and read",
-        "feedback:feedback",
-        "Note what happened to an answer, as a downstream service does on `llm.feedback`.",
-    ),
-    "explain": (
-        "Understand",
-        "explain:explain",
-        "Explain the whole journey of a request in words, from the topics alone.",
-    ),
-    "trace": (
-        "Understand",
-        "explain:trace",
-        "Show where a request's time went: every hop and every call, from the topics alone.",
-    ),
-    "replay-call": (
-        "Understand",
-        "replay_call:replay_call",
-        "Rebuild a recorded call with today's policy and prompts, and show it or make it.",
-    ),
-    "quality": (
-        "Understand",
-        "quality:quality",
-        "Show how often answers had to be fixed, what they cost and how long they took, by route.",
-    ),
-    "sample": (
-        "Understand",
-        "answers:sample",
-        "Draw some answered requests of a week to read side by side: the same ones for everybody.",
-    ),
-    "console": (
-        "People",
-        "console:console_command",
-        "Serve the review console until Ctrl-C: the cases that wait for a person.",
-    ),
-    "dead-letters": (
-        "People",
-        "dead_letters:app",
-        "List, show and requeue dead letters: requests without an answer.",
-    ),
-    "evals": (
-        "People",
-        "answers:evals_app",
-        "Export answers that reviewers have approved, as examples.",
-    ),
-    "top": (
-        "Operate",
-        "top:top",
-        "Watch all processes: their partitions, their work, and the state of their models.",
-    ),
-    "doctor": (
-        "Operate",
-        "doctor:doctor",
-        "Check everything a process needs: client library, policy, prompts, Kafka, topics, Java.",
-    ),
-    "settings": (
-        "Operate",
-        "settings:list_settings",
-        "List every setting: its value, where that comes from, and what it means.",
-    ),
-    "topics": (
-        "Operate",
-        "topics:app",
-        "Show, create and check the topics, and who needs which rights to them.",
-    ),
-    "version": (
-        "Operate",
-        "settings:version",
-        "Print the versions of Tierline and of the policy in use.",
-    ),
-    "policy": (
-        "Policy and models",
-        "releases:app",
-        "Check, show, explain and release the routing policy.",
-    ),
-    "prompts": (
-        "Policy and models",
-        "prompts:app",
-        "Show, test and lock the prompts.",
-    ),
-    "provider": (
-        "Policy and models",
-        "provider:app",
-        "List the providers of this deployment, and test one.",
-    ),
-}
+#: In the order of the help: a command's group and name, where it is, and the first sentence of its
+#: docstring.
+_COMMANDS = Path(__file__).with_name("commands.txt")
 #: These run until they are stopped, and log; other commands print.
 _SERVICES = ("up", "console", "simulate", "demo")
 
@@ -147,7 +27,8 @@ class _Tierline(Grouped):
 
     def __init__(self, **fields: Any) -> None:
         super().__init__(**fields)
-        for name, (group, target, sentence) in _COMMANDS.items():
+        for line in _COMMANDS.read_text("utf-8").splitlines():
+            group, name, target, sentence = line.split(" | ")
             self.add_command(Lazy(name, f"consumers.cli.{target}", group, sentence))
 
 

@@ -2,10 +2,12 @@
 
 import os
 from datetime import timedelta
+from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any
 
 import typer
+import yaml
 
 from consumers.amounts import dollars
 from consumers.cli.common import (
@@ -32,14 +34,9 @@ app = typer.Typer(help="List the providers of this deployment, and test one.", n
 _QUESTION = "Answer with the one word: ready"
 #: Enough for a model that reasons before it says one word.
 _MOST_TOKENS = 256
-_NAMES = {
-    "ms": "milliseconds",
-    "served_model": "served model",
-    "finish_reason": "finish reason",
-    "cost_micros": "cost",
-    "its_words": "its words",
-    "what_to_do": "what to do",
-}
+_NAMES = {"ms": "milliseconds", "cost_micros": "cost"}
+#: What to do about calls that fail.
+_ADVICE = Path(__file__).with_name("advice.yaml")
 
 
 @app.command("list")
@@ -119,7 +116,7 @@ async def try_provider(
         print_json(fields)
     else:
         rows = [
-            {"field": _NAMES.get(name, name), "value": _shown(name, value)}
+            {"field": _NAMES.get(name, name.replace("_", " ")), "value": _shown(name, value)}
             for name, value in fields.items()
         ]
         print_table(rows, ("field", "value"))
@@ -183,51 +180,25 @@ def _failed(failure: CallFailure, entry: ProviderSettings) -> dict[str, Any]:
     }
 
 
-_PROXY_ADVICE = (
-    "the proxy {} made no connection: check that it is up and lets us through (user and password "
-    "go before its host), and set allow_private_proxy where its address is not public"
-)
-_NO_PROXY = " (no proxy was used: HTTPS_PROXY is not read, see the setting proxy)"
-
-
 def _advice(failure: CallFailure, entry: ProviderSettings) -> str:
-    key = entry.api_key_env or entry.api_key_file
-    by_status = {
-        401: f"the key in {key} is refused: set a valid one"
-        if key
-        else "the provider requires a key: set api_key_env or api_key_file",
-        402: "the account has no credit left: top it up",
-        403: f"the key in {key} has no right to this: check its rights and the model",
-        404: "check the model's id, base_url and path",
-        307: "the server redirects: set base_url to where it points, if that server is yours",
-        429: "wait, or ask the provider for a higher limit",
-    }
+    advice = yaml.safe_load(_ADVICE.read_text("utf-8"))
+    key, detail, reason = entry.api_key_env or entry.api_key_file, failure.detail, failure.reason
+    status = 307 if "redirect" in detail else failure.http_status
     if failure.refuses == "provider" and failure.http_status == 400:
-        return by_status[401]
-    if "redirect" in failure.detail:
-        return by_status[307]
-    if failure.http_status in by_status:
-        return by_status[failure.http_status]
-
-    by_words = (
-        ("Certificate", "check base_url's host; for an authority of your own set ca_file"),
-        ("SSL", "the server does not speak TLS 1.2 or newer there: check base_url and its port"),
-        ("DNS", f"the host {entry.host} is not found or private: see base_url and allow_private"),
-    )
+        status = 401
+    if status == 401 and not key:
+        text = advice["no_key"]
+    elif status in advice["status"]:
+        text = advice["status"][status]
+    elif entry.proxy and reason.value == "not_sent" and "SSL" not in detail:
+        text = advice["proxy"]
+    elif texts := [text for word, text in advice["words"].items() if word in detail]:
+        text = texts[0]
+    else:
+        text = advice["reason"].get(reason.value, advice["otherwise"])
     has_proxy = any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY"))
-    beside = _NO_PROXY if has_proxy and not entry.proxy else ""
-    if entry.proxy and failure.reason.value == "not_sent" and "SSL" not in failure.detail:
-        return _PROXY_ADVICE.format(entry.proxy_url)
-    for word, advice in by_words:
-        if word in failure.detail:
-            return advice + beside
-    by_reason = {
-        "not_sent": f"nothing answers at {entry.base_url}: is it up and reachable?{beside}",
-        "outcome_unknown": "the provider may have run the call: try again, or see its status page",
-        "unreadable_reply": f"check that the server speaks the format {entry.wire!r} at base_url",
-        "provider_error": "the provider has a problem of its own: try again later",
-    }
-    return by_reason.get(failure.reason.value, "check the model's id and its row in the policy")
+    beside = advice["no_proxy"] if has_proxy and not entry.proxy else ""
+    return str(text.format(key=key, entry=entry, no_proxy=beside))
 
 
 def _shown(key: str, value: Any) -> Any:

@@ -6,6 +6,7 @@ Run as `make generate`, which is `python -m consumers.cli.publish [FOLDER]`.
 """
 
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -39,24 +40,13 @@ __all__ = ["PAGES", "PUBLISHED", "documents", "main"]
 #: The folder of the documents in the repository, and in the wheel.
 PUBLISHED = Path(__file__).parents[2] / "schemas" / "published"
 _DOCS = Path(__file__).parents[2] / "docs"
+#: The texts of pages, around their tables.
+_PAGES = Path(__file__).with_name("pages")
 
-_CONTRACTS: Mapping[type[Contract], str] = {
-    Request: "request",
-    Assignment: "assignment",
-    Attempt: "attempt",
-    LedgerEntry: "ledger-entry",
-    Verdict: "verdict",
-    Escalation: "escalation",
-    Result: "result",
-    DeadLetter: "dead-letter",
-    Usage: "usage",
-    Feedback: "feedback",
-    Status: "status",
-    AuditLine: "audit-line",
-    PolicyAct: "policy-act",
-    Release: "release",
-    Rollout: "rollout",
-}
+_CONTRACTS: Sequence[type[Contract]] = (
+    *(Request, Assignment, Attempt, LedgerEntry, Verdict, Escalation, Result, DeadLetter, Usage),
+    *(Feedback, Status, AuditLine, PolicyAct, Release, Rollout),
+)
 #: Counts upwards when a contract breaks, which also gives the topics new names.
 _MAJOR = 1
 _DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -82,56 +72,37 @@ def main() -> None:
         _ = (folder / name).write_text(text, encoding="utf-8")
 
 
-_SETTINGS_HEAD = """# Settings
-
-Every setting is an environment variable; beside them the standard `OTEL_*` variables are read
-([telemetry](telemetry.md)). A misspelt name stops the process, which names the nearest one.
-`tierline settings` prints this list with the present values and where each comes from.
-`<NAME>` is a name of your choice. This page is made by `make generate`.
-
-| Variable | Type | Default | Meaning |
-|---|---|---|---|
-"""
-
-
-_TOPICS_HEAD = """# Topics
-
-Who writes and reads what, as every stage declares it (`consumers/stages/`) and as the list of
-outside parties says (`consumers/parties.py`). All topics have the same number of partitions.
-`tierline topics create` creates what is missing; `TIERLINE_KAFKA__PREFIX` stands before every name.
-Contracts: `schemas/published/asyncapi.yaml`. This page is made by `make generate`.
-
-| Topic | Holds | Key | Kept | Written by | Read by |
-|---|---|---|---|---|---|
-"""
-_PARTIES_HEAD = """
-A party's Kafka clients are called `tierline.NAME`. `tierline topics acls NAME --principal USER`
-prints the rights that it needs, as `kafka-acls` commands: to write and read these topics; a stage
-also to read the groups of its name and of its name with `.strikes`, and to use transactional ids
-that begin with `tierline.` and its name; `route` to describe the groups of the workers, and
-`console`, for its page of the flow, those of all stages.
-
-| Party | Writes | Reads |
-|---|---|---|
-"""
+def _settings_page() -> str:
+    rows = ((f"`{row.variable}`", row.type, row.default, row.meaning) for row in setting_rows())
+    return _page("settings.md", settings=rows)
 
 
 def _topics_page() -> str:
-    """Every topic, and every party that writes or reads one, as tables in Markdown."""
-    topics = "".join(
-        f"| `{spec.name}` | {spec.holds} | {spec.key} | {_kept(spec)} "
-        f"| {', '.join(writers_of(spec.name))} | {', '.join(readers_of(spec.name))} |\n"
-        for spec in TOPICS
+    """Every topic, and every party that writes or reads one."""
+    topics = (
+        (f"`{spec.name}`", spec.holds, spec.key, _kept(spec), *_users_of(spec)) for spec in TOPICS
     )
-    rows: list[tuple[str, Sequence[str], Sequence[str]]] = [
-        (kind.spec.name, kind.spec.writes, (*kind.spec.reads, *kind.spec.consults))
-        for kind in parties.STAGES
+    stages = (kind.spec for kind in parties.STAGES)
+    users: list[tuple[str, Sequence[str], Sequence[str]]] = [
+        (spec.name, spec.writes, (*spec.reads, *spec.consults)) for spec in stages
     ]
-    rows += [(party.name, party.writes, party.reads) for party in parties.PARTIES]
-    table = "".join(
-        f"| {name} | {_listed(writes)} | {_listed(reads)} |\n" for name, writes, reads in rows
-    )
-    return f"{_TOPICS_HEAD}{topics}{_PARTIES_HEAD}{table}"
+    users += [(party.name, party.writes, party.reads) for party in parties.PARTIES]
+    rows = ((name, _listed(writes), _listed(reads)) for name, writes, reads in users)
+    return _page("topics.md", topics=topics, parties=rows)
+
+
+def _page(name: str, **tables: Iterable[Sequence[str]]) -> str:
+    """A page of the documentation, with the rows of its tables."""
+    written = {
+        table: "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+        for table, rows in tables.items()
+    }
+    return (_PAGES / name).read_text("utf-8").format(**written)
+
+
+def _users_of(spec: TopicSpec) -> tuple[str, str]:
+    """Who writes to a topic, and who reads it."""
+    return ", ".join(writers_of(spec.name)), ", ".join(readers_of(spec.name))
 
 
 def _listed(topics: Sequence[str]) -> str:
@@ -148,14 +119,6 @@ def _kept(spec: TopicSpec) -> str:
     return f"{hours // 24} days" if hours >= 48 else f"{hours} hours"
 
 
-def _settings_page() -> str:
-    """Every setting as a row of a table in Markdown."""
-    return _SETTINGS_HEAD + "".join(
-        f"| `{row.variable}` | {row.type} | {row.default} | {row.meaning} |\n"
-        for row in setting_rows()
-    )
-
-
 #: Pages of the documentation, and what makes them.
 PAGES: Mapping[Path, Callable[[], str]] = {
     _DOCS / "policy.md": policy_page,
@@ -164,8 +127,13 @@ PAGES: Mapping[Path, Callable[[], str]] = {
 }
 
 
+def _name_of(contract: type[Contract]) -> str:
+    """The name of its document: `dead-letter` for `DeadLetter`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", contract.__name__).lower()
+
+
 def _file_name(contract: type[Contract]) -> str:
-    return f"{_CONTRACTS[contract]}.v{_MAJOR}.json"
+    return f"{_name_of(contract)}.v{_MAJOR}.json"
 
 
 def _json_schema(contract: type[Contract]) -> str:
@@ -175,7 +143,7 @@ def _json_schema(contract: type[Contract]) -> str:
             "description": "The request as it came, byte for byte; always the last field."
         }
         schema["required"] += ["request_bytes", "request"]
-    return _written(f"{_CONTRACTS[contract]}:v{_MAJOR}", schema)
+    return _written(f"{_name_of(contract)}:v{_MAJOR}", schema)
 
 
 def _written(name: str, schema: Mapping[str, Any]) -> str:
@@ -202,13 +170,11 @@ def _asyncapi() -> dict[str, Any]:
 
 
 def _channel(spec: TopicSpec) -> dict[str, Any]:
+    writers, readers = _users_of(spec)
     kept = {"retention.ms", "max.message.bytes"} & set(spec.config)
     return {
         "address": spec.name,
-        "description": (
-            f"{spec.holds}. Key: {spec.key}. Written by {', '.join(writers_of(spec.name))}; "
-            f"read by {', '.join(readers_of(spec.name))}."
-        ),
+        "description": f"{spec.holds}. Key: {spec.key}. Written by {writers}; read by {readers}.",
         "messages": {spec.model: {"$ref": f"#/components/messages/{spec.model}"}},
         "bindings": {
             "kafka": {
