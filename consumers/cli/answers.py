@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
+from typer import Option
 
 from consumers import clock
 from consumers.amounts import counted, in_words
@@ -36,15 +37,13 @@ evals_app = typer.Typer(
 async def sample(
     week: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="WEEK", help="Take this week, such as 2026-W48; by default, the last whole one."
         ),
     ] = None,
     count: Annotated[
         int,
-        typer.Option(
-            "-n", "--count", metavar="COUNT", min=1, max=1000, help="Draw this many requests."
-        ),
+        Option("-n", "--count", metavar="COUNT", min=1, max=1000, help="Draw this many requests."),
     ] = 12,
     store: StoreUrl = None,
     kafka: KafkaAddress = None,
@@ -86,9 +85,7 @@ async def sample(
 async def export_evals(
     all_decisions: Annotated[
         bool,
-        typer.Option(
-            "--all", help="Print every approved or edited case, not only those that were kept."
-        ),
+        Option("--all", help="Print every approved or edited case, not only those that were kept."),
     ] = False,
     store: StoreUrl = None,
     kafka: KafkaAddress = None,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, ParamSpec
 
 import typer
+from typer import Argument, Option
 
 from consumers.runtime.connection import KafkaUnreachableError
 from consumers.runtime.process import run_process
@@ -53,10 +54,10 @@ _SIMULATED = "simulated"
 #: The most that `--last` takes: that many are held in memory.
 MOST_LISTED = 10_000
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+AsJson = Annotated[bool, Option("--json", help="Print JSON for machines.")]
 KafkaAddress = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--kafka",
         metavar="HOST:PORT",
         help="Use this Kafka, with the security of TIERLINE_KAFKA__…; else the one that `up` runs.",
@@ -64,34 +65,32 @@ KafkaAddress = Annotated[
 ]
 OfTenant = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--tenant",
         metavar="TENANT",
         help="Look for this tenant's request: ids are unique within a tenant.",
     ),
 ]
 OnlyTenant = Annotated[
-    str | None, typer.Option("--tenant", metavar="TENANT", help="Take only this tenant's.")
+    str | None, Option("--tenant", metavar="TENANT", help="Take only this tenant's.")
 ]
 StoreUrl = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--store",
         metavar="URL",
         help="Keep figures in sqlite:///FILE or postgresql://…, and read only what is new.",
     ),
 ]
 OnlyTask = Annotated[
-    str | None, typer.Option("--task", metavar="TASK", help="Take only those of this task.")
+    str | None, Option("--task", metavar="TASK", help="Take only those of this task.")
 ]
 Since = Annotated[
     str | None,
-    typer.Option(
-        "--since", metavar="SPAN", help="Look back this far, for example 90s, 15m, 24h or 7d."
-    ),
+    Option("--since", metavar="SPAN", help="Look back this far, for example 90s, 15m, 24h or 7d."),
 ]
 RequestId = Annotated[
-    str, typer.Argument(metavar="REQUEST_ID", help="The id of the request, or its custom_id.")
+    str, Argument(metavar="REQUEST_ID", help="The id of the request, or its custom_id.")
 ]
 
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from consumers.cli.beside import LOOPBACK, listening_on, store_url
 from consumers.cli.common import KafkaAddress, UserError, asynchronous, read_settings
@@ -24,12 +24,10 @@ __all__ = ["console_command"]
 
 @asynchronous
 async def console_command(
-    host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Listen on this address.")
-    ] = LOOPBACK,
+    host: Annotated[str, Option(metavar="ADDRESS", help="Listen on this address.")] = LOOPBACK,
     port: Annotated[
         int | None,
-        typer.Option(
+        Option(
             metavar="PORT",
             help="Listen on this port (0: any free one); by default, on 8080 or the next free one.",
             min=0,
@@ -38,16 +36,14 @@ async def console_command(
     ] = None,
     store: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="URL",
             help="Keep cases and figures in sqlite:///FILE or postgresql://…; else in a file.",
         ),
     ] = None,
     secure: Annotated[
         bool,
-        typer.Option(
-            "--secure", help="Say that browsers reach the console by https, through a proxy."
-        ),
+        Option("--secure", help="Say that browsers reach the console by https, through a proxy."),
     ] = False,
     kafka: KafkaAddress = None,
 ) -> None:

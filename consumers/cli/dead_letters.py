@@ -5,6 +5,7 @@ from collections import deque
 from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from consumers.amounts import counted, dollars
 from consumers.cli.common import (
@@ -35,9 +36,9 @@ app = typer.Typer(
 )
 
 OnlyReason = Annotated[
-    str | None, typer.Option("--reason", metavar="CODE", help="Take only those with this reason.")
+    str | None, Option("--reason", metavar="CODE", help="Take only those with this reason.")
 ]
-Where = Annotated[str, typer.Argument(metavar="ID", help="A request's id, or a place from `list`.")]
+Where = Annotated[str, Argument(metavar="ID", help="A request's id, or a place from `list`.")]
 
 
 @app.command("list")
@@ -49,7 +50,7 @@ async def list_letters(
     since: Since = None,
     last: Annotated[
         int,
-        typer.Option(
+        Option(
             "--last", metavar="COUNT", min=1, max=MOST_LISTED, help="List this many, the newest."
         ),
     ] = 100,
@@ -154,24 +155,22 @@ async def show(
 async def requeue(  # noqa: PLR0913, PLR0917  an option each
     where: Annotated[
         str | None,
-        typer.Argument(
+        Argument(
             metavar="[ID]", help="A request's id, or a place from `list`; else give a filter."
         ),
     ] = None,
     tier: Annotated[
-        str | None,
-        typer.Option(metavar="TIER", help="Begin at this tier instead of the policy's."),
+        str | None, Option(metavar="TIER", help="Begin at this tier instead of the policy's.")
     ] = None,
     reason: OnlyReason = None,
     task: OnlyTask = None,
     since: Since = None,
     yes: Annotated[
-        bool,
-        typer.Option("--yes", help="Send many; without it, only their count and cost are shown."),
+        bool, Option("--yes", help="Send many; without it, only their count and cost are shown.")
     ] = False,
     most: Annotated[
         int | None,
-        typer.Option(
+        Option(
             metavar="COUNT",
             min=1,
             max=MOST_LISTED,
@@ -180,21 +179,17 @@ async def requeue(  # noqa: PLR0913, PLR0917  an option each
     ] = None,
     rate: Annotated[
         float | None,
-        typer.Option(
-            metavar="RATE", min=0.1, max=1000, help="Send this many a second; 10 by default."
-        ),
+        Option(metavar="RATE", min=0.1, max=1000, help="Send this many a second; 10 by default."),
     ] = None,
     deadline: Annotated[
         str,
-        typer.Option(
+        Option(
             metavar="SPAN", help="Set the deadline this far from now, for example 30s, 15m or 6h."
         ),
     ] = "15m",
     force: Annotated[
         bool,
-        typer.Option(
-            "--force", help="Include those that wait for approval or were requeued before."
-        ),
+        Option("--force", help="Include those that wait for approval or were requeued before."),
     ] = False,
     tenant: OfTenant = None,
     kafka: KafkaAddress = None,

@@ -8,10 +8,10 @@ import tempfile
 import time
 from typing import Annotated
 
-import typer
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
+from typer import Option
 
 from consumers.amounts import dollars
 from consumers.cli.beside import console_beside, console_socket
@@ -46,7 +46,7 @@ _LIMIT_SECONDS = 60.0
 async def demo(
     keep: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--keep", help="Keep running afterwards, until Ctrl-C, with all of it in the console."
         ),
     ] = False,

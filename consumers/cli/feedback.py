@@ -2,8 +2,8 @@
 
 from typing import Annotated
 
-import typer
 from pydantic import ValidationError
+from typer import Argument, Option
 
 from consumers import clock
 from consumers.cli.common import KafkaAddress, OfTenant, UserError, asynchronous, read_settings
@@ -19,20 +19,18 @@ __all__ = ["feedback"]
 
 @asynchronous
 async def feedback(
-    request_id: Annotated[str, typer.Argument(metavar="REQUEST_ID", help="The request's id.")],
+    request_id: Annotated[str, Argument(metavar="REQUEST_ID", help="The request's id.")],
     kind: Annotated[
         str,
-        typer.Argument(
+        Argument(
             metavar="KIND",
             help="What happened: accepted, edited, regenerated, complaint or abandoned.",
         ),
     ],
-    comment: Annotated[str | None, typer.Option(metavar="TEXT", help="Say why, in words.")] = None,
+    comment: Annotated[str | None, Option(metavar="TEXT", help="Say why, in words.")] = None,
     generation: Annotated[
         int,
-        typer.Option(
-            metavar="NUMBER", help="Set the generation of the request that it is about.", min=1
-        ),
+        Option(metavar="NUMBER", help="Set the generation of the request that it is about.", min=1),
     ] = 1,
     tenant: OfTenant = None,
     kafka: KafkaAddress = None,

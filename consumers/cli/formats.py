@@ -23,8 +23,8 @@ _BETWEEN, _EDGES = 3, 4
 _FIGURE = re.compile(r"[-+]?\$?[\d,.:]+( ?(%|ms|s|MB|tokens))?|-")
 _STYLES = {
     "green": "accepted, answer, answered, result, ok, approve, passed, ready",
-    "yellow": "approval_required, person_first, escalated, classify, review, waits, edit, rejected, "
-    "safe_default, refusal, clarification, unfinished, low_confidence",
+    "yellow": "approval_required, person_first, escalated, classify, review, waits, edit, "
+    "rejected, safe_default, refusal, clarification, unfinished, low_confidence",
     "red": "failed, dead letter, reject, error, broken",
     "cyan": "low",
     "blue": "balanced",

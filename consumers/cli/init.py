@@ -7,8 +7,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 import yaml
+from typer import Argument, Option
 
 from consumers.amounts import counted
 from consumers.cli.common import UserError
@@ -34,9 +34,9 @@ _SETTINGS = """\
 
 
 def init(
-    folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Write it here.")] = Path(),
-    preset: Annotated[str, typer.Option(metavar="NAME", help="Start from it.")] = _WHOLE,
-    provider: Annotated[str, typer.Option(metavar="NAME", help="Ask its models.")] = _SIMULATED,
+    folder: Annotated[Path, Argument(metavar="[FOLDER]", help="Write it here.")] = Path(),
+    preset: Annotated[str, Option(metavar="NAME", help="Start from it.")] = _WHOLE,
+    provider: Annotated[str, Option(metavar="NAME", help="Ask its models.")] = _SIMULATED,
 ) -> None:
     """Write a policy, prompts and settings of your own, which `up` and `policy check` then use.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Option
 
 from consumers.cli.group import Grouped, Lazy
 from consumers.texts import plain, say
@@ -52,12 +53,10 @@ def _print_version(is_wanted: bool) -> None:
 @app.callback()
 def options(
     context: typer.Context,
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show tracebacks, and log everything.")
-    ] = False,
+    debug: Annotated[bool, Option("--debug", help="Show tracebacks, and log everything.")] = False,
     version: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--version", is_eager=True, callback=_print_version, help="Print the version and exit."
         ),
     ] = False,

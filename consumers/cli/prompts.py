@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from consumers.amounts import dollars
 from consumers.cli.common import FAILED, OK, AsJson, UserError, asynchronous, read_settings
@@ -42,14 +43,14 @@ __all__ = ["app"]
 app = typer.Typer(help="Show, test and lock the prompts.", no_args_is_help=True)
 
 TierName = Annotated[
-    str | None, typer.Option("--tier", metavar="TIER", help="Take only this tier's variant.")
+    str | None, Option("--tier", metavar="TIER", help="Take only this tier's variant.")
 ]
 
 
 @app.command()
 def show(
     task: Annotated[
-        str, typer.Argument(metavar="TASK", help="A task of the policy, classify, or verify.")
+        str, Argument(metavar="TASK", help="A task of the policy, classify, or verify.")
     ],
     tier: TierName = None,
     as_json: AsJson = False,
@@ -77,11 +78,11 @@ def show(
 @asynchronous
 async def try_prompts(
     task: Annotated[
-        str | None, typer.Argument(metavar="[TASK]", help="The task to test; by default, all.")
+        str | None, Argument(metavar="[TASK]", help="The task to test; by default, all.")
     ] = None,
     tier: TierName = None,
     live: Annotated[
-        bool, typer.Option("--live", help="Also call the tier's first model, which costs money.")
+        bool, Option("--live", help="Also call the tier's first model, which costs money.")
     ] = False,
     as_json: AsJson = False,
 ) -> int:

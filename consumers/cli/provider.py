@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 import yaml
+from typer import Argument, Option
 
 from consumers.amounts import dollars
 from consumers.cli.common import (
@@ -69,10 +70,10 @@ def list_providers(as_json: AsJson = False) -> None:
 @app.command("test")
 @asynchronous
 async def try_provider(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A provider's name in the settings.")],
+    name: Annotated[str, Argument(metavar="NAME", help="A provider's name in the settings.")],
     model: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="MODEL",
             help="Ask this model of the policy, or any id of the provider's; else the first one.",
         ),

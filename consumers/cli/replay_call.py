@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Annotated, Any
 
-import typer
+from typer import Option
 
 from consumers.amounts import dollars, in_words
 from consumers.cli.common import (
@@ -72,7 +72,7 @@ async def replay_call(
     request_id: RequestId,
     attempt: Annotated[
         int | None,
-        typer.Option(
+        Option(
             "--attempt",
             metavar="NUMBER",
             min=1,
@@ -80,12 +80,9 @@ async def replay_call(
         ),
     ] = None,
     model: Annotated[
-        str | None,
-        typer.Option("--model", metavar="MODEL", help="Ask another model of the policy."),
+        str | None, Option("--model", metavar="MODEL", help="Ask another model of the policy.")
     ] = None,
-    send: Annotated[
-        bool, typer.Option("--send", help="Make one real call, which costs money.")
-    ] = False,
+    send: Annotated[bool, Option("--send", help="Make one real call, which costs money.")] = False,
     tenant: OfTenant = None,
     kafka: KafkaAddress = None,
     as_json: AsJson = False,

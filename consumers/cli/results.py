@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated
 
-import typer
 from rich.text import Text
+from typer import Option
 
 from consumers.amounts import dollars, in_words, shortened
 from consumers.cli.common import (
@@ -40,16 +40,14 @@ _LEAST, _MOST = 24, 70
 @asynchronous
 async def results(
     follow: Annotated[
-        bool,
-        typer.Option("--follow", "-f", help="Keep printing results as they come, until Ctrl-C."),
+        bool, Option("--follow", "-f", help="Keep printing results as they come, until Ctrl-C.")
     ] = False,
     limit: Annotated[
-        int | None,
-        typer.Option("--limit", "-n", metavar="COUNT", min=1, help="Stop after this many."),
+        int | None, Option("--limit", "-n", metavar="COUNT", min=1, help="Stop after this many.")
     ] = None,
     last: Annotated[
         int | None,
-        typer.Option(
+        Option(
             "--last",
             metavar="COUNT",
             min=1,

@@ -5,7 +5,7 @@ import textwrap
 from importlib.metadata import version as installed
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from consumers.cli.common import AsJson, read_settings
 from consumers.cli.terminal import console, print_json
@@ -19,7 +19,7 @@ __all__ = ["list_settings", "version"]
 
 def list_settings(
     changed: Annotated[
-        bool, typer.Option("--changed", help="List only those that differ from their default.")
+        bool, Option("--changed", help="List only those that differ from their default.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:

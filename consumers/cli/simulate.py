@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from consumers.amounts import counted, dollars
 from consumers.cli.common import UserError, asynchronous, interrupted
@@ -18,37 +18,29 @@ __all__ = ["simulate"]
 async def simulate(
     port: Annotated[
         int,
-        typer.Option(
-            metavar="PORT", help="Listen on this port; 0 takes a free one.", min=0, max=65535
-        ),
+        Option(metavar="PORT", help="Listen on this port; 0 takes a free one.", min=0, max=65535),
     ] = 9100,
-    host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Listen on this address.")
-    ] = "127.0.0.1",
+    host: Annotated[str, Option(metavar="ADDRESS", help="Listen on this address.")] = "127.0.0.1",
     seed: Annotated[
         int,
-        typer.Option(
+        Option(
             metavar="NUMBER", help="Seed the answers: the same seed gives the same ones every time."
         ),
     ] = 1,
     latency_scale: Annotated[
         float,
-        typer.Option(
-            metavar="FACTOR", min=0, help="Multiply response times by this; 0 answers at once."
-        ),
+        Option(metavar="FACTOR", min=0, help="Multiply response times by this; 0 answers at once."),
     ] = 1.0,
     recorded: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE", help="Answer from recorded outcomes: JSON Lines, gzipped or not."
-        ),
+        Option(metavar="FILE", help="Answer from recorded outcomes: JSON Lines, gzipped or not."),
     ] = None,
     bill: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write one line per call to this file.")
+        Path | None, Option(metavar="FILE", help="Write one line per call to this file.")
     ] = None,
     fault: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             metavar="NAME=SHARE",
             help="Fail this share of calls in this way, for example http_500=0.1; may be repeated.",
         ),

@@ -17,6 +17,7 @@ from typing import IO, Annotated, Any
 
 import orjson
 import typer
+from typer import Argument, Option
 
 from consumers import clock
 from consumers.amounts import counted
@@ -63,26 +64,24 @@ def submit(  # noqa: PLR0913, PLR0917  an option each
     context: typer.Context,
     what: Annotated[
         str,
-        typer.Argument(
+        Argument(
             metavar="FILE|TEXT|-",
             help="A file of JSON Lines or Batch lines, - for standard input, or a prompt.",
         ),
     ],
     task: Annotated[
-        str | None,
-        typer.Option(metavar="TASK", help="Set the task of a prompt given as text."),
+        str | None, Option(metavar="TASK", help="Set the task of a prompt given as text.")
     ] = None,
     plan: Annotated[
         str | None,
-        typer.Option(metavar="PLAN", help="Set the customer's plan of a prompt given as text."),
+        Option(metavar="PLAN", help="Set the customer's plan of a prompt given as text."),
     ] = None,
     tenant: Annotated[
-        str | None,
-        typer.Option(metavar="TENANT", help="Set the tenant of requests that name none."),
+        str | None, Option(metavar="TENANT", help="Set the tenant of requests that name none.")
     ] = None,
     way: Annotated[
         str | None,
-        typer.Option(
+        Option(
             "--intake",
             metavar="NAME",
             help="Send to the topic llm.intake.NAME instead of llm.intake.",
@@ -90,24 +89,19 @@ def submit(  # noqa: PLR0913, PLR0917  an option each
     ] = None,
     sign_with: Annotated[
         str | None,
-        typer.Option(
-            metavar="KEY", help="Sign each request with this key of TIERLINE_INTAKE__KEYS."
-        ),
+        Option(metavar="KEY", help="Sign each request with this key of TIERLINE_INTAKE__KEYS."),
     ] = None,
     batch: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="NAME",
             help="Make each id of a Batch file from this name and the custom_id; "
             "by default, from the custom_id and a hash of the line.",
         ),
     ] = None,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Wait until every request has ended.")
-    ] = False,
+    wait: Annotated[bool, Option("--wait", help="Wait until every request has ended.")] = False,
     timeout: Annotated[
-        float,
-        typer.Option(metavar="SECONDS", help="With `--wait`, wait at most this long.", min=0.1),
+        float, Option(metavar="SECONDS", help="With `--wait`, wait at most this long.", min=0.1)
     ] = 300,
     kafka: KafkaAddress = None,
     as_json: AsJson = False,

@@ -3,9 +3,9 @@
 from datetime import datetime
 from typing import Annotated
 
-import typer
 from rich.console import Group
 from rich.live import Live
+from typer import Option
 
 from consumers import clock
 from consumers.cli.common import AsJson, KafkaAddress, asynchronous, read_settings
@@ -28,7 +28,7 @@ _PROCESS_COLUMNS = (
 
 @asynchronous
 async def top(
-    once: Annotated[bool, typer.Option("--once", help="Print the tables once and end.")] = False,
+    once: Annotated[bool, Option("--once", help="Print the tables once and end.")] = False,
     kafka: KafkaAddress = None,
     as_json: AsJson = False,
 ) -> None:

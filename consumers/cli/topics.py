@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from consumers.cli.common import (
     FAILED,
@@ -78,13 +79,13 @@ async def create(kafka: KafkaAddress = None) -> int:
 def acls(
     names: Annotated[
         list[str] | None,
-        typer.Argument(
+        Argument(
             metavar="[PARTY]...", help="Take only these, for example route, work.low or producers."
         ),
     ] = None,
     principal: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="NAME",
             help="Give all rights to this user; by default each party is a user of its own.",
         ),

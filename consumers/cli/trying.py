@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 import orjson
-import typer
+from typer import Argument, Option
 
 from consumers import clock
 from consumers.cli.common import FAILED, OK, AsJson, asynchronous, read_settings
@@ -37,9 +37,9 @@ _ID = "try-1"
 
 @asynchronous
 async def try_request(
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="The text of the request.")],
-    task: Annotated[str | None, typer.Option(metavar="TASK", help="Set its task.")] = None,
-    plan: Annotated[str | None, typer.Option(metavar="PLAN", help="Set the plan.")] = None,
+    text: Annotated[str, Argument(metavar="TEXT", help="The text of the request.")],
+    task: Annotated[str | None, Option(metavar="TASK", help="Set its task.")] = None,
+    plan: Annotated[str | None, Option(metavar="PLAN", help="Set the plan.")] = None,
     as_json: AsJson = False,
 ) -> int:
     """Route, call, judge and escalate one request without a broker, and show its journey.

@@ -14,6 +14,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 from rich.console import Console
+from typer import Option
 
 from consumers import parties
 from consumers.cli.beside import console_beside, console_socket
@@ -61,24 +62,23 @@ _TRY_AGAIN_SECONDS = 2.0
 async def up(  # noqa: PLR0913, PLR0917  an option each
     context: typer.Context,
     only: Annotated[
-        str | None, typer.Option(metavar="route|work|review", help="Run this stage alone.")
+        str | None, Option(metavar="route|work|review", help="Run this stage alone.")
     ] = None,
     tier: Annotated[
         list[str] | None,
-        typer.Option(metavar="TIER", help="With `--only work`, serve this tier; may be repeated."),
+        Option(metavar="TIER", help="With `--only work`, serve this tier; may be repeated."),
     ] = None,
     width: Annotated[
         int | None,
-        typer.Option(metavar="COUNT", help="Make up to this many calls at once per tier.", min=1),
+        Option(metavar="COUNT", help="Make up to this many calls at once per tier.", min=1),
     ] = None,
     kafka: KafkaAddress = None,
     data_dir: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Start a local Kafka that keeps its data here."),
+        Path | None, Option(metavar="FOLDER", help="Start a local Kafka that keeps its data here.")
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option(
+        Option(
             metavar="PORT",
             help="Let the local Kafka listen on this port; by default, on a free one.",
             min=1,
@@ -87,26 +87,26 @@ async def up(  # noqa: PLR0913, PLR0917  an option each
     ] = None,
     simulate: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--simulate", help="Let the simulated provider answer requests on your own Kafka, too."
         ),
     ] = False,
     health_port: Annotated[
         int | None,
-        typer.Option(
+        Option(
             metavar="PORT", help="Serve /live, /ready and /status on this port.", min=1, max=65535
         ),
     ] = None,
     serves_console: Annotated[
         bool | None,
-        typer.Option(
+        Option(
             "--console/--no-console",
             help="Serve the console on 127.0.0.1; by default where all stages run.",
         ),
     ] = None,
     console_port: Annotated[
         int | None,
-        typer.Option(
+        Option(
             metavar="PORT",
             help="Let the console listen on this port; by default, on 8080 or the next free one.",
             min=0,
