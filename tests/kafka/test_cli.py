@@ -440,7 +440,13 @@ def test_up_serves_the_console_with_the_whole_flow_and_drains_with_it(flowing: _
             assert "name another port with --console-port" in taken
             with httpx.Client(base_url=url, trust_env=False) as http:
                 limit, known, told, page = time.monotonic() + 60, set[str](), dict[str, Any](), ""
-                shown = {flowing.topics.intake, "work.low", "sim-small", "loop lag", "reason=not_json"}
+                shown = {
+                    flowing.topics.intake,
+                    "work.low",
+                    "sim-small",
+                    "loop lag",
+                    "reason=not_json",
+                }
                 # A status that was sent while partitions moved has no topics.
                 while not known >= {"route", "work.low", "review", "not_json"} or not all(
                     text in page for text in shown
