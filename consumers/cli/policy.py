@@ -19,6 +19,7 @@ from consumers.rules import since_the_lock, unready_rows
 from consumers.texts import say
 from router.checks import check_rows
 from router.errors import PolicyError
+from router.policy.cap_checks import cap_notes
 from router.policy.load import load_policy
 from router.policy.lock import LOCK_FILE, lock_text, read_lock, reused
 from router.policy.table import Policy
@@ -62,7 +63,7 @@ def check(file: PolicyFile = None, as_json: AsJson = False) -> None:
     errors, warnings, outcomes = checked(path, policy)
     warnings += _overdue(policy)
     failed = [outcome for outcome in outcomes if not outcome.passed]
-    notes = list(ladder_notes(policy))
+    notes = [*ladder_notes(policy), *cap_notes(policy)]
     if as_json:
         print_json(
             {

@@ -6,26 +6,43 @@ made for each record; making one costs nothing.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import NamedTuple, Protocol
+from datetime import datetime
+from typing import NamedTuple
 
-from router.policy.caps import AtCap, Facts, NamedCap, Unit
+import orjson
+
+from router.money.accounts import (
+    ACCOUNT,
+    GRACE,
+    GRANT,
+    Account,
+    accounts_in,
+    add_grant,
+    instant_of,
+    is_closed,
+    micros_of,
+    open_account,
+    read_account,
+)
+from router.money.waiting import RESERVED, Confirmed, Full, Held, Waiting
+from router.policy.caps import AtCap, Facts, NamedCap, Unit, dollars_text, zone_named
+from schemas.base import Tier
 from schemas.money import Grant
 
-__all__ = ["GRACE", "Account", "Book", "Confirmed", "Ended", "Full", "Held", "Reserved", "Wanted"]
+__all__ = [
+    "GRACE",
+    "Account",
+    "Book",
+    "Confirmed",
+    "Ended",
+    "Full",
+    "Held",
+    "Reserved",
+    "Wanted",
+]
 
-#: How long after its request's deadline a reservation ends that nobody has settled.
-GRACE = timedelta(minutes=5)
-
-
-class State(Protocol):
-    """A partition's keyed state, as `StatePart` of the runtime is."""
-
-    def get(self, key: bytes) -> bytes | None: ...
-    def put(self, key: bytes, value: bytes) -> None: ...
-    def delete(self, key: bytes) -> None: ...
-    @property
-    def values(self) -> Mapping[bytes, bytes]: ...
+#: Of several caps without room, the first of these decides.
+_FIRST: Sequence[AtCap] = ("refuse", "review", "ask", "hold", "cheaper")
 
 
 class Wanted(NamedTuple):
@@ -49,41 +66,6 @@ class Reserved(NamedTuple):
     at: datetime
 
 
-class Full(NamedTuple):
-    """No room: the cap that decides what follows."""
-
-    cap: str
-    at_cap: AtCap
-    #: "cap NAME: $x spent and $y reserved of $z for KEY until T".
-    sentence: str
-    #: Until when the request may wait. None: it cannot be held (any longer): do as `at_cap` says.
-    #: Only `hold` waits for the next window too; the others wait as long as `may_free`.
-    hold_until: datetime | None
-    #: Open reservations, or an earlier request in the line, could still make room.
-    may_free: bool
-    #: The line to wait in: give it to `hold`.
-    line: bytes
-    #: What one call needs of the cap's unit: give it to `hold`.
-    needs: int
-
-
-class Held(NamedTuple):
-    """A request that waits for money. `envelope` is what was given to `hold`."""
-
-    number: int
-    since: datetime
-    until: datetime
-    envelope: bytes
-
-
-class Confirmed(NamedTuple):
-    """What a person has confirmed: this may be spent over the caps that say `ask`."""
-
-    envelope: bytes
-    micros: int
-    tokens: int
-
-
 class Ended(NamedTuple):
     """What time has ended."""
 
@@ -93,34 +75,8 @@ class Ended(NamedTuple):
     asked: Sequence[bytes]
 
 
-class Account(NamedTuple):
-    """A cap's account for one key in one window, in the cap's unit (micro-dollars, tokens, requests).
-
-    `spent + reserved <= limit + granted + confirmed` always holds.
-    """
-
-    cap: str
-    unit: Unit
-    #: By the cap's scope, in order.
-    key: Mapping[str, str | None]
-    start: datetime
-    end: datetime
-    limit: int
-    #: Of all grants of this window, ended ones included.
-    granted: int
-    confirmed: int
-    spent: int
-    reserved: int
-    #: Open reservations, and how many requests wait for the cap.
-    open: int
-    waiting: int
-
-
-class Book:
-    """One domain partition's accounts."""
-
-    def __init__(self, state: State) -> None:
-        self._state = state
+class Book(Waiting):
+    """One domain partition's accounts, and the requests that wait for their money."""
 
     def reserve(
         self,
@@ -136,76 +92,184 @@ class Book:
     ) -> Reserved | Full:
         """Reserve what a tier step may cost in every account of its caps, or in none.
 
-        A request that is not `held` has to wait behind those that are, where they wait for money of
-        the same account that this window can still give. `confirmed` lifts the caps that say `ask`
-        by what they lack, up to that much. An id that is reserved already is given again.
+        A request waits behind those that came before it, where they wait for money of the same
+        account that this window can still give. `confirmed` lifts the caps that say `ask` by what
+        they lack, up to that much. An id that is reserved already is given again.
         """
-        raise NotImplementedError
+        place = RESERVED + reservation_id.encode()
+        if (value := self.state.get(place)) is not None:
+            _, micros, tokens, at, _ = orjson.loads(value)
+            return Reserved(reservation_id, micros, tokens, instant_of(at))
+        sides = [_Side(self, named, facts, wanted, deadline, now, confirmed) for named in caps]
+        before = held.number if held else None
+        lacking = [side for side in sides if side.is_full(before)]
+        if lacking:
+            first = min(lacking, key=lambda side: _FIRST.index(side.named.cap.at_cap))
+            return first.full(held.since if held else now, deadline, now)
+        amounts = {
+            unit: min([side.most for side in sides if side.unit == unit], default=None)
+            for unit in ("dollars", "tokens")
+        }
+        parts = [side.reserve(amounts, now) for side in sides]
+        micros, tokens = amounts["dollars"], amounts["tokens"]
+        until = deadline + GRACE
+        fields = [micros_of(until), micros, tokens, micros_of(now), parts]
+        self.state.put(place, orjson.dumps(fields))
+        self._look_at(until)
+        return Reserved(reservation_id, micros, tokens, now)
 
     def settle(
         self, reservation_id: str, micros: int, tokens: int, now: datetime
     ) -> Sequence[bytes]:
         """End a reservation with what was really spent; the lines that have got room.
 
-        An unknown id, or one that was settled before, changes nothing.
+        An unknown id, or one that was settled before, changes nothing. It counts in the windows in
+        which it was made.
         """
-        raise NotImplementedError
+        place = RESERVED + reservation_id.encode()
+        value = self.state.get(place)
+        is_unused = not micros and not tokens
+        spent = {"dollars": micros, "tokens": tokens}
+        return [] if value is None else self._end(place, value, now, spent, is_unused=is_unused)
 
     def grant(self, grant: Grant, now: datetime) -> Sequence[bytes]:
         """Raise a cap for one key until the grant ends; the lines that have got room.
 
-        The same grant (by its id) counts once.
+        The same grant (by its id) counts once. What was reserved under it stays when it ends.
         """
-        raise NotImplementedError
-
-    def can_keep(self, envelope: bytes, most: int, most_bytes: int) -> bool:
-        """True where one more envelope may wait here, held or asked about."""
-        raise NotImplementedError
-
-    def hold(self, full: Full, envelope: bytes, now: datetime) -> None:
-        """Let a request wait for money until `full.hold_until`, at the end of its line."""
-        raise NotImplementedError
-
-    def hold_on(self, held: Held, full: Full) -> None:
-        """Let a held request wait on, where it stands: what it waits for may have changed."""
-        raise NotImplementedError
-
-    def release(self, held: Held) -> None:
-        """A held request waits no more: it goes on, or has ended."""
-        raise NotImplementedError
-
-    def held(self, now: datetime, lines: Sequence[bytes] | None = None) -> Iterator[Held]:
-        """The held requests to try again, in order: the first of each line, and who may not wait.
-
-        Release what goes on, or ends: then the next of its line follows. `lines`: only of these
-        (what `settle` and `grant` return). None: of all, as at each tick.
-        """
-        raise NotImplementedError
-
-    def ask(
-        self,
-        request: str,
-        tenant: str,
-        envelope: bytes,
-        micros: int,
-        tokens: int,
-        deadline: datetime,
-    ) -> None:
-        """Let a request (`RequestKey.text`) wait for a person who confirms its price."""
-        raise NotImplementedError
-
-    def confirm(self, request: str, tenant: str, price_micros: int) -> Confirmed | None:
-        """Take a person's confirmation, once; None where none is waited for, or of another price."""
-        raise NotImplementedError
+        line = add_grant(self.state, grant, now)
+        return [line] if self.waiting(line) else []
 
     def expire(self, now: datetime) -> Ended:
-        """End what is over: reservations, requests asked about, grants, accounts of past windows."""
-        raise NotImplementedError
-
-    def due(self, now: datetime) -> datetime | None:
-        """When the next tick has something to do; None: never. Cheap."""
-        raise NotImplementedError
+        """End what is over: reservations, questions, grants, and accounts of past windows."""
+        if not self._is_due(now):
+            return Ended([], [])
+        lost = self._over(RESERVED, now)
+        for place, value in lost:
+            self._end(place, value, now, {}, is_unused=False)
+        for place, value in [*self._over(ACCOUNT, now), *self._over(GRANT, now)]:
+            if place.startswith(GRANT) or is_closed(value):
+                self.state.delete(place)
+        asked = self._overdue(now)
+        self._look_again()
+        return Ended([place[len(RESERVED) :].decode() for place, _ in lost], asked)
 
     def accounts(self, now: datetime) -> Iterator[Account]:
         """The accounts of all windows that are not over, or have open reservations."""
-        raise NotImplementedError
+        return accounts_in(self.state, now)
+
+    def _end(
+        self,
+        place: bytes,
+        value: bytes,
+        now: datetime,
+        spent: Mapping[str, int],
+        *,
+        is_unused: bool,
+    ) -> Sequence[bytes]:
+        """End a reservation; a unit that `spent` does not have counts as spent in full."""
+        lines = []
+        for where, amount, lift in orjson.loads(value)[-1]:
+            account = read_account(self.state, where.encode(), now)
+            if account is not None:
+                used = 0 if account.unit == "premium_share" and is_unused else amount
+                account.settle(amount, lift, spent.get(account.unit, used))
+                account.write(self.state, now)
+                if self.waiting(account.line):
+                    lines.append(account.line)
+        self.state.delete(place)
+        return lines
+
+
+class _Side:
+    """One cap's side of a reservation: its account, and what is asked of it."""
+
+    def __init__(
+        self,
+        book: Book,
+        named: NamedCap,
+        facts: Facts,
+        wanted: Wanted,
+        deadline: datetime,
+        now: datetime,
+        confirmed: Confirmed | None,
+    ) -> None:
+        self.book, self.named, self.unit = book, named, named.cap.unit
+        self.account = open_account(book.state, named, facts, deadline, now)
+        price = confirmed if named.cap.at_cap == "ask" else None
+        if self.unit == "dollars":
+            self.needs, most, lift = wanted.call_micros, wanted.step_micros, price and price.micros
+        elif self.unit == "tokens":
+            self.needs, most, lift = wanted.call_tokens, wanted.step_tokens, price and price.tokens
+        else:
+            self._count_request(facts)
+            most, lift = self.needs, price and 1
+        self.is_lifted = lift is not None
+        self.most = min(most, max(self.account.free, lift or 0, 0))
+
+    def _count_request(self, facts: Facts) -> None:
+        """Of a share: the request counts once, and once more where premium is asked for it."""
+        account, cap = self.account, self.named.cap
+        account.total += not facts.was_at
+        self.needs = int(facts.tier is Tier.PREMIUM and Tier.PREMIUM not in facts.was_at)
+        share = account.total * cap.limit // 1_000_000
+        account.limit = share if account.total >= cap.least else account.total
+
+    def is_full(self, before: int | None) -> bool:
+        """True where no call fits, or an earlier request (than number `before`) comes first."""
+        if self.needs > self.most:
+            return True
+        account = self.account
+        return (
+            bool(self.needs)
+            and not self.is_lifted
+            and self.book.has_earlier(account.line, account.room, before)
+        )
+
+    def reserve(self, amounts: Mapping[str, int | None], now: datetime) -> tuple[str, int, int]:
+        """Set aside; account, amount, and what of it is over the limit, for the settlement."""
+        amount = amounts.get(self.unit)
+        amount = self.needs if amount is None else amount
+        lift = max(amount - max(self.account.free, 0), 0)
+        self.account.reserve(amount, lift)
+        self.account.write(self.book.state, now)
+        return self.account.place.decode(), amount, lift
+
+    def full(self, since: datetime, deadline: datetime, now: datetime) -> Full:
+        """What follows; `since`: when the request came, or was held first."""
+        account, (name, cap) = self.account, self.named
+        may_free = self.needs <= account.room and cap.per != "request"
+        is_patient = (
+            cap.at_cap in ("hold", "cheaper")
+            and cap.per != "request"
+            and self.needs <= account.limit + account.in_force
+        )
+        until = deadline if cap.hold_for is None else min(deadline, since + cap.hold_for)
+        can_wait = (may_free or is_patient) and now < until
+        place = account.line.decode(), account.place.decode(), self.needs, is_patient
+        return Full(
+            name, cap.at_cap, self._sentence(), until if can_wait else None, may_free, place
+        )
+
+    def _sentence(self) -> str:
+        account, zone = self.account, zone_named(self.named.cap.zone)
+        figures = (account.spent, account.reserved, account.allowed)
+        spent, reserved, allowed = (_shown(figure, self.unit) for figure in figures)
+        whose = ", ".join(
+            f"requests without a {scope}" if value is None else f"{scope} {value}"
+            for scope, value in account.key.items()
+        )
+        words = f"cap {account.cap}: {spent} spent and {reserved} reserved of {allowed}"
+        words += f" for {whose or 'all requests'}"
+        if self.named.cap.per != "request":
+            until = account.end.astimezone(zone)
+            words += f" until {until:%Y-%m-%d %H:%M} {self.named.cap.zone}"
+        if self.needs <= self.most:
+            return f"{words}; earlier requests wait for it"
+        return f"{words}; a call may take {_shown(self.needs, self.unit)}"
+
+
+def _shown(amount: int, unit: Unit) -> str:
+    if unit == "dollars":
+        return dollars_text(amount)
+    return f"{amount:,} {'tokens' if unit == 'tokens' else 'premium requests'}"

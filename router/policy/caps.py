@@ -1,31 +1,52 @@
 """Caps: rows of the policy that bound what may be spent, by whom, in which time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, tzinfo
 from decimal import Decimal
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
-from zoneinfo import ZoneInfo
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, get_args
+from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from router.errors import did_you_mean
 from router.policy.models import Dollars
-from router.rows import Count, Name, Row, Sentence
+from router.rows import Count, Fraction, Row, Sentence
 from schemas.base import Tier
 from schemas.spans import PositiveSpan
 
-if TYPE_CHECKING:
-    from router.policy.table import Policy
+__all__ = [
+    "AtCap",
+    "Cap",
+    "Facts",
+    "NamedCap",
+    "Per",
+    "Scope",
+    "Unit",
+    "cap_words",
+    "caps_of",
+    "dollars_text",
+    "domain_of",
+    "is_by_tenant",
+    "key_problem",
+    "zone_named",
+]
 
-__all__ = ["AtCap", "Cap", "Facts", "NamedCap", "Per", "Scope", "Unit", "caps_of", "domain_of"]
-
-#: What a cap may be kept apart by. Users and conversations live within their tenant.
+#: What accounts may be kept apart by. Users and conversations live within their tenant.
 Scope = Literal["tenant", "user", "plan", "task", "tier", "workflow", "conversation"]
 Per = Literal["request", "hour", "day", "week", "month"]
 Unit = Literal["dollars", "tokens", "premium_share"]
 AtCap = Literal["cheaper", "hold", "ask", "review", "refuse"]
 
-_WITHIN_TENANT = ("user", "conversation")
+_SCOPES: Sequence[Scope] = get_args(Scope)
+_MICROS = 1_000_000
+_AT_CAP: Mapping[AtCap, str] = {
+    "cheaper": "the next cheaper tier that the policy allows takes it",
+    "hold": "it waits for money",
+    "ask": "somebody has to confirm its price",
+    "review": "a person has it",
+    "refuse": "it is refused in our own words",
+}
 
 
 class Facts(NamedTuple):
@@ -38,11 +59,12 @@ class Facts(NamedTuple):
     #: `RequestKey.text`: what a cap per request is kept by.
     request: str
     user: str | None = None
+    #: None in the classify step.
     task: str | None = None
     workflow: str | None = None
     #: The conversation's id, else the request's.
     conversation: str | None = None
-    #: The tiers of the earlier calls of this generation: a premium share counts a request once.
+    #: The tiers of this generation's earlier calls for answers: a share counts a request once.
     was_at: frozenset[Tier] = frozenset()
 
 
@@ -53,18 +75,176 @@ class NamedCap(NamedTuple):
     cap: "Cap"
 
 
+def zone_named(name: str) -> tzinfo:
+    """The zone of a name such as Europe/Berlin. Raises ValueError, KeyError or OSError."""
+    return UTC if name == "UTC" else ZoneInfo(name)
+
+
+def _check_zone(name: str) -> str:
+    try:
+        zone_named(name)
+    except (ValueError, KeyError, OSError):
+        hint = did_you_mean(name, available_timezones())
+        msg = f"there is no time zone {name!r}{hint or ', as Europe/Berlin is one'}"
+        raise ValueError(msg) from None
+    return name
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+_Values = Annotated[
+    list[str],
+    BeforeValidator(_as_list, json_schema_input_type=str | list[str]),
+    Field(min_length=1),
+]
+
+
 class Cap(Row):
-    """A bound on what is spent in a window of time by what shares a key."""
+    """A bound on what is spent in a window: one of `dollars`, `tokens` and `premium_share`."""
+
+    #: Each of these has an account of its own; empty: all that the cap is for share one. A user and
+    #: a conversation are always those of their tenant.
+    scope: list[Scope] = Field(default_factory=list)
+    #: What the cap is for: each field names the value, or the values, that count. Empty: all.
+    where: dict[Scope, _Values] = Field(default_factory=dict)
+    #: The window after which an account begins again; `week` begins on Monday.
+    per: Per
+    #: The time zone whose clock windows follow.
+    zone: Annotated[str, AfterValidator(_check_zone)] = "UTC"
+    #: The most US dollars in a window.
+    dollars: Dollars | None = None
+    #: The most tokens in a window, read and written.
+    tokens: Count | None = None
+    #: The largest share of requests that premium may be asked for.
+    premium_share: Fraction | None = None
+    #: Before so many requests in a window, every one of them may ask premium.
+    least: Count = 1
+    #: What becomes of a request that does not fit: a cheaper tier takes it, it waits, somebody
+    #: confirms its price, a person has it, or it is refused.
+    at_cap: AtCap
+    #: How long a request waits at most: with `hold`, and where `cheaper` finds no tier, for given
+    #: back money or the next window; with the others only while open reservations may be given
+    #: back. None: until its deadline, past which nothing waits.
+    hold_for: PositiveSpan | None = None
+    #: Why the cap is there.
+    because: Sentence
+
+    @model_validator(mode="after")
+    def _is_one_bound(self) -> "Cap":
+        if sum(value is not None for value in (self.dollars, self.tokens, self.premium_share)) != 1:
+            msg = "exactly one of dollars, tokens and premium_share was expected"
+            raise ValueError(msg)
+        if self.dollars is not None and self.dollars * _MICROS % 1:
+            msg = "dollars with at most six decimals were expected: money is counted in millionths"
+            raise ValueError(msg)
+        by_tier = "tier" in self.scope or "tier" in self.where
+        if self.premium_share is not None and (by_tier or self.per == "request"):
+            msg = "premium_share compares tiers over many requests: neither tier nor per: request"
+            raise ValueError(msg)
+        if self.premium_share is None and self.least != 1:
+            msg = "least belongs to premium_share"
+            raise ValueError(msg)
+        if self.per == "request" and (self.at_cap == "hold" or self.hold_for is not None):
+            msg = (
+                "a request does not get its own money back by waiting: another at_cap, no hold_for"
+            )
+            raise ValueError(msg)
+        return self
+
+    @cached_property
+    def unit(self) -> Unit:
+        """What it counts."""
+        return "dollars" if self.dollars is not None else "tokens" if self.tokens else _SHARE
+
+    @cached_property
+    def limit(self) -> int:
+        """The most micro-dollars or tokens; of a share, the most of a million requests."""
+        bound = self.dollars if self.dollars is not None else self.premium_share
+        return self.tokens or round((bound or Decimal(0)) * _MICROS)
+
+    @cached_property
+    def kept_by(self) -> Sequence[Scope]:
+        """What its accounts are kept apart by, in one order."""
+        is_within_tenant = not {"user", "conversation"}.isdisjoint(self.scope)
+        return [s for s in _SCOPES if s in self.scope or (s == "tenant" and is_within_tenant)]
+
+    def touches(self, facts: Facts) -> bool:
+        """True for what the cap is for. A share counts answers alone."""
+        if self.premium_share is not None and facts.task is None:
+            return False
+        return all(getattr(facts, name) in values for name, values in self.where.items())
 
 
-def caps_of(policy: "Policy", facts: Facts) -> Sequence[NamedCap]:
+_SHARE: Unit = "premium_share"
+
+
+class Capped(Protocol):
+    """What is asked of a policy here."""
+
+    @property
+    def caps(self) -> Mapping[str, Cap]: ...
+    @property
+    def has_domain_by_tenant(self) -> bool: ...
+
+
+def caps_of(policy: Capped, facts: Facts) -> Sequence[NamedCap]:
     """The caps that touch a route, in the policy's order. Free for a policy without caps."""
-    raise NotImplementedError
+    if not policy.caps:
+        return ()
+    return [NamedCap(name, cap) for name, cap in policy.caps.items() if cap.touches(facts)]
 
 
-def domain_of(policy: "Policy", tenant: str) -> str:
+def is_by_tenant(cap: Cap) -> bool:
+    """True where no account of the cap is shared by tenants."""
+    return "tenant" in cap.kept_by or cap.per == "request"
+
+
+def domain_of(policy: Capped, tenant: str) -> str:
     """The budget domain of a tenant's requests: what one partition of `llm.admission` accounts for.
 
-    The tenant where every cap is kept apart by tenant, else "": one for all.
+    The tenant where no account is shared by tenants, else "": one for all.
     """
-    raise NotImplementedError
+    return tenant if policy.has_domain_by_tenant else ""
+
+
+def key_problem(policy: Capped, cap: str, key: Mapping[str, str | None]) -> str | None:
+    """Why a key is not one of a cap's accounts, as a sentence; None where it is."""
+    if cap not in policy.caps:
+        return f"there is no cap {cap!r}{did_you_mean(cap, policy.caps)}"
+    row = policy.caps[cap]
+    if row.unit == _SHARE or row.per == "request":
+        return f"cap {cap} cannot be raised for one key: change its row in the policy"
+    if set(key) == set(row.kept_by):
+        return None
+    expected = " and ".join(row.kept_by) or "no key, as all share one account"
+    return f"cap {cap} is kept by {expected}; found {', '.join(key) or 'no key'}"
+
+
+def dollars_text(micros: int) -> str:
+    """Micro-dollars as people write them, to the last digit that is not 0: $0.10, $0.000125."""
+    whole, rest = divmod(abs(micros), _MICROS)
+    return f"{'-' * (micros < 0)}${whole:,}.{f'{rest:06}'[:2]}{f'{rest:06}'[2:].rstrip('0')}"
+
+
+def cap_words(cap: Cap) -> str:
+    """A cap as a sentence."""
+    return " ".join(_words(cap)) + f": {cap.because}."
+
+
+def _words(cap: Cap) -> Iterator[str]:
+    if cap.premium_share is not None:
+        yield f"Premium for at most {cap.premium_share:.4g} of the requests"
+        if cap.least > 1:
+            yield f"(from {cap.least} requests on)"
+    else:
+        yield dollars_text(cap.limit) if cap.dollars is not None else f"{cap.limit:,} tokens"
+    yield {"request": "for each request", "hour": "an hour"}.get(cap.per, f"a {cap.per}")
+    if cap.kept_by:
+        yield f"for each {', '.join(cap.kept_by)}"
+    if cap.where:
+        yield "where " + " and ".join(f"{n} is {' or '.join(v)}" for n, v in cap.where.items())
+    if cap.zone != "UTC":
+        yield f"by the clock of {cap.zone}"
+    yield f"— then {_AT_CAP[cap.at_cap]}"

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from router.checks import CHECKS, NamedCheck
 from router.errors import PolicyError, Problem, did_you_mean
 from router.json_schemas.validator import SchemaError, compile_schema
+from router.policy.cap_checks import wrong_caps
 from router.policy.table import Classify, Policy, Task
 from router.policy.yaml_text import Path, read_yaml
 from router.request.signals import TEXT_SIGNALS
@@ -36,7 +37,9 @@ def load_policy(text: str, file: str) -> Policy:
     except ValidationError as error:
         raise PolicyError(file, list(_explained(error, value, lines))) from None
 
-    problems = [Problem(_line(lines, path), _dotted(path), what) for path, what in _wrong(policy)]
+    # What a cap covers is known where all names are.
+    wrong = list(_wrong(policy)) or wrong_caps(policy)
+    problems = [Problem(_line(lines, path), _dotted(path), what) for path, what in wrong]
     if problems:
         raise PolicyError(file, problems)
     return policy

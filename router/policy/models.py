@@ -21,7 +21,7 @@ def _read_decimal(value: Any) -> Any:
     if is_number or (isinstance(value, str) and _DECIMAL.fullmatch(value)):
         return Decimal(str(value))
 
-    msg = "a price is a number of US dollars per million tokens, for example 0.25"
+    msg = "a number of US dollars was expected (prices: per million tokens), for example 0.25"
     raise ValueError(msg)
 
 

@@ -11,6 +11,7 @@ from pydantic import Field, PrivateAttr
 
 from router.checks import DEFAULT_CHECKS, NamedCheck
 from router.policy.apart import SHARED, Apart, apart_of
+from router.policy.caps import Cap, is_by_tenant
 from router.policy.models import Dollars, Model, Price
 from router.policy.plans import AttemptLimits, ContextLimits, Plan
 from router.policy.rules import Approval, Example, Rule, When
@@ -228,6 +229,8 @@ class Policy(Row):
     rules: list[Rule] = Field(default_factory=list)
     #: What happens to a request that names no task. None: a person decides.
     classify: Classify | None = None
+    #: What may be spent, by whom, in which time.
+    caps: dict[Name, Cap] = Field(default_factory=dict)
     #: What one request may use up.
     limits: AttemptLimits = AttemptLimits()
     #: None: nobody is reminded.
@@ -262,6 +265,11 @@ class Policy(Row):
     def review_every(self) -> timedelta | None:
         """How often it is reviewed; None: nobody is reminded."""
         return None if self.review is None else self.review.every
+
+    @cached_property
+    def has_domain_by_tenant(self) -> bool:
+        """True where no account of a cap is shared by tenants."""
+        return all(is_by_tenant(cap) for cap in self.caps.values())
 
     @cached_property
     def rules_by_task(self) -> Mapping[str, Sequence[Rule]]:

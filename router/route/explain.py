@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from router.errors import did_you_mean
+from router.policy.caps import cap_words
 from router.policy.table import Plan, Policy, Rule
 from router.request.signals import Signals, measure, signal_facts, signal_words
 from router.route.guessing import careful_row
@@ -108,6 +109,12 @@ def sections(policy: Policy) -> Iterator[Section]:
         {"plan": name, "what it allows": plan_words(row)} for name, row in policy.plans.items()
     ]
     yield Section("plans", "Plans", plans, f"Without a plan, a request has {policy.default_plan}.")
+    if policy.caps:
+        caps = [{"cap": name, "what it says": cap_words(cap)} for name, cap in policy.caps.items()]
+        note = (
+            "A request is only admitted where the worst case of its calls fits into each of them."
+        )
+        yield Section("caps", "Caps", caps, note)
     prices = [
         {
             "model": name if name == model.id else f"{name}: {model.id}",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from difflib import get_close_matches
 
+from router.policy.cap_checks import lint_caps
 from router.policy.table import Example, Policy, Task, When
 from router.request.subjects import SUBJECTS
 from router.route.ladders import ladders
@@ -61,6 +62,7 @@ def lint(policy: Policy, today: date) -> Iterator[str]:
         )
     yield from _lint_tasks(policy)
     yield from _lint_providers(policy)
+    yield from lint_caps(policy)
 
 
 def _lint_rules(policy: Policy) -> Iterator[str]:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from consumers.cli.logs import configure_logs
 from consumers.runtime.process import run_process
 from tests.bench.backlog import measure_backlog
+from tests.bench.book import measure_book
 from tests.bench.canary import measure_canary
 from tests.bench.checks import measure_checks
 from tests.bench.commands import measure_commands
@@ -50,6 +51,7 @@ MEASUREMENTS: dict[str, Callable[[str], Awaitable[list[Measured]]]] = {
 }
 #: What needs no broker.
 TABLES: dict[str, Callable[[], Iterator[str]]] = {
+    "book": measure_book,
     "canary": measure_canary,
     "checks": measure_checks,
     "evals": measure_evals,
