@@ -41,6 +41,8 @@ _log = structlog.get_logger(__name__)
 _FILES, _COPY = "the files", "the copy kept on this machine"
 #: Seconds for the first look at the topic, between two tries, and for the end.
 _FIRST_LOOK, _AGAIN_SECONDS, _END_SECONDS = 15.0, 5.0, 4.0
+#: Between two tries of the first look: files count only where the topic cannot be read.
+_SOON = 0.5
 #: A release that nobody has brought for so long is expected no more: after a deploy of other files,
 #: the last process that had it has ended. The second one is since it was first missed here.
 _GONE_AFTER, _MISSED_FOR = timedelta(seconds=30), timedelta(seconds=5)
@@ -82,6 +84,8 @@ class Policies:
         self._sought: set[str] = set()
         #: Why the topic is not followed now; empty while it is.
         self._without = ""
+        #: True while all that the topic holds is known, or there is none.
+        self._knows_all = False
         self._positions: dict[Source, int] = {}
 
     @property
@@ -130,19 +134,16 @@ class Policies:
     def is_gone(self, route: RouteTaken, now: datetime) -> bool:
         """True once nobody is expected to bring the release of a route.
 
-        It is not on the topic, so it was that of files which no process has any more. A route from
-        the future was made by nobody.
+        It is not on the topic, so it was that of files which no process has any more. While the
+        topic is not read, nobody can tell. A route from the future was made by nobody.
         """
         digest, age = _named_in(route), now - route.routed_at
         return (
-            now - self._missed.get(digest, now) >= _MISSED_FOR
+            self._knows_all
+            and now - self._missed.get(digest, now) >= _MISSED_FOR
             and not -_GONE_AFTER < age < _GONE_AFTER
             and digest not in self._log.standing.releases
         )
-
-    def waits_until(self, deadline: datetime, since: datetime) -> datetime:
-        """Until when a request waits for its release, whatever its envelope says."""
-        return min(deadline, since + self.active.policy.longest_deadline)
 
     async def of_letter(self, letter: DeadLetter) -> Bundle:
         """The release under which a request was given up; the active one where nobody has it."""
@@ -207,8 +208,13 @@ class Policies:
                         async for records in reader.follow_batches():
                             await self._take(records)
                     why = f"{topic} is missing or may not be read; {CREATE_TOPICS}"
+                    self._knows_all = True
             except Exception as error:  # noqa: BLE001  whatever it is, they are followed again
                 why = f"{topic} cannot be read now ({type(error).__name__})"
+                self._knows_all = False
+                if not self.is_known.is_set() and not isinstance(error, KafkaUnreachableError):
+                    await asyncio.sleep(_SOON)
+                    continue
             await self.go_without(why)
             await asyncio.sleep(_AGAIN_SECONDS)
 
@@ -222,6 +228,7 @@ class Policies:
             self._without = ""
             self._sought.clear()
             await self._settle()
+            self._knows_all = True
             self.is_known.set()
         await self._seek()
 
@@ -232,7 +239,8 @@ class Policies:
         self._without = why
         if not self.is_known.is_set() and self._kept is not None:
             digest = await asyncio.to_thread(self._kept.last_active)
-            if digest and (bundle := await self._load(digest)) is not None:
+            bundle = await self._load(digest) if digest else None
+            if bundle is not None and not self.is_known.is_set():  # the topic may be read by now
                 self._apply(bundle, _COPY)
         self.is_known.set()
         await self._seek()

@@ -45,7 +45,7 @@ class Refusals:
         if (bundle := self.policies.of(taken, now)) is not None:
             return bundle
         policy, began = (taken.policy_version, taken.policy_digest or ""), now
-        until = self.policies.waits_until(assignment.deadline, began)
+        until = self.policies.active.policy.bounded(assignment.deadline, began)
         self._waiting[(taken.tier, *policy)] += 1
         try:
             while now < until and not self.policies.is_gone(taken, now):

@@ -212,7 +212,7 @@ class Router:
         if (bundle := self.policies.of(taken, now)) is not None:
             return escalation, bundle
         if escalation.replaced_policy is None:
-            until = self.policies.waits_until(escalation.deadline, since)
+            until = self.policies.active.policy.bounded(escalation.deadline, since)
             if now < until and not self.policies.is_gone(taken, now):
                 msg = f"release {release_in_words(taken)} is not here"
                 raise NotYetError(msg)

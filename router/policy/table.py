@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -300,6 +300,13 @@ class Policy(Row):
         """The most time that any request is given."""
         deadlines = [task.deadline for task in self.tasks.values() if task.deadline is not None]
         return max([self.limits.deadline, *deadlines])
+
+    def bounded(self, deadline: datetime, since: datetime) -> datetime:
+        """A deadline, but no later than any that a request can have at `since`.
+
+        A writer to the topics between stages could give itself any time.
+        """
+        return min(deadline, since + self.longest_deadline)
 
     @cached_property
     def room_by_tier(self) -> Mapping[Tier, int]:

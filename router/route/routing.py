@@ -198,10 +198,10 @@ def within_limits(envelope: _E, policy: Policy, now: datetime) -> _E:
 
     A writer to the topics between stages could give itself any number.
     """
-    attempts, latest = policy.limits.attempts, now + policy.longest_deadline
-    if envelope.attempts_left <= attempts and envelope.deadline <= latest:
+    left = min(envelope.attempts_left, policy.limits.attempts)
+    deadline = policy.bounded(envelope.deadline, now)
+    if (left, deadline) == (envelope.attempts_left, envelope.deadline):
         return envelope
-    left, deadline = min(envelope.attempts_left, attempts), min(envelope.deadline, latest)
     return envelope.model_copy(update={"attempts_left": left, "deadline": deadline})
 
 

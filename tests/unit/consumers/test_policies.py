@@ -1,16 +1,20 @@
 """The releases that a process follows: what it applies, what it refuses, what outlasts it."""
 
-from collections.abc import Sequence
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.errors import NotLeaderForPartitionError
 
 from consumers.kept_releases import KeptReleases
 from consumers.policies import Policies, ReleaseError
 from consumers.policy_log import PolicyLog
 from consumers.rules import load_rules
+from consumers.runtime.clients import Clients
 from consumers.settings import Settings
 from router.releases.bundle import Bundle
 from schemas.policy_log import Release
@@ -174,8 +178,62 @@ async def test_a_release_from_the_future_is_waited_for_by_nobody() -> None:
     policies, forged = await after(publish(1, ONE)), under(TWO, routed_at=NOON + timedelta(days=9))
     assert policies.of(forged, NOON) is None
     assert policies.is_gone(forged, NOON + timedelta(seconds=6))
-    longest = FILES.policy.longest_deadline
-    assert policies.waits_until(NOON + timedelta(days=9), NOON) == NOON + longest
+
+
+async def test_while_the_topic_cannot_be_read_no_release_is_known_to_be_gone() -> None:
+    """It may have been published: another process would apply it, and this one must not guess."""
+    policies, taken = Policies(FILES, PolicyLog(FILES.policy.name)), under(TWO, routed_at=NOON)
+    assert policies.of(taken, NOON) is None
+    late = NOON + timedelta(hours=1)
+    await policies.go_without("llm.policy is not read yet")
+    assert not policies.is_gone(taken, late)
+    await policies._take(publish(1, ONE))
+    assert policies.is_gone(taken, late)
+
+
+async def test_what_was_kept_here_does_not_replace_what_was_read_meanwhile(tmp_path: Path) -> None:
+    kept = KeptReleases(tmp_path, "cluster.name")
+    await after(publish(1, ONE), kept=kept)
+    policies = Policies(FILES, PolicyLog(FILES.policy.name), kept)
+    await asyncio.gather(policies.go_without("not read yet"), policies._take(publish(1, TWO)))
+    await policies._take([])
+    assert policies.active.digest == TWO.digest
+
+
+async def test_a_first_look_that_fails_is_taken_again_before_the_files_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A broker that is just starting may answer one question and not the next."""
+    tries, records = 0, publish(1, ONE)
+
+    class Reader:
+        async def ends(self) -> dict[str, int]:
+            return {"llm.policy": 2}
+
+        async def until_end(self) -> AsyncIterator[Any]:
+            for record in records:
+                yield record
+
+        async def follow_batches(self) -> AsyncIterator[Any]:
+            await asyncio.Event().wait()
+            yield []
+
+    @contextlib.asynccontextmanager
+    async def reading(*_: Any, **__: Any) -> AsyncIterator[Reader]:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise NotLeaderForPartitionError
+        yield Reader()
+
+    monkeypatch.setattr("consumers.policies.topic_reader", reading)
+    monkeypatch.setattr("consumers.policies._SOON", 0)
+    policies = Policies(FILES, PolicyLog(FILES.policy.name))
+    following = asyncio.ensure_future(policies.follow(Clients(Settings().kafka)))
+    await policies.is_known.wait()
+    following.cancel()
+    assert policies.words() == f"release {ONE.label} from llm.policy"
+    assert tries == 2
 
 
 async def test_few_releases_are_held_and_the_others_are_found_again() -> None:

@@ -104,6 +104,7 @@ async def test_it_waits_for_its_release_and_is_then_answered_under_that_one() ->
 
 async def test_what_nobody_brings_any_more_goes_back_unpaid() -> None:
     place = _Place()
+    await place.policies._take(())
     with capture_logs() as logs:
         back = await _back(place, an_assignment(routes=[_under()]))
 
@@ -144,6 +145,7 @@ async def test_an_escalation_keeps_its_release_and_a_requeue_gets_the_active_one
 
 async def test_route_decides_about_no_request_whose_release_may_still_come() -> None:
     policies = Policies(FILES, PolicyLog(FILES.policy.name))
+    await policies._take(())
     escalation = an_escalation(routes=[_under()])
     with pytest.raises(NotYetError, match="release t1"):
         _routed(policies, escalation)

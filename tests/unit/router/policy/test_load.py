@@ -1,6 +1,7 @@
 """A policy is read whole or refused whole, with every mistake's line and the nearest name."""
 
 import time
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from router.errors import PolicyError
 from router.policy.load import load_policy
 from schemas.base import Tier
+from tests.builders import NOON
 
 SHIPPED = (Path(__file__).parents[4] / "deploy/policy/routing.yaml").read_text(encoding="utf-8")
 ACCEPT = "accept: 0.75}"
@@ -32,6 +34,13 @@ def edited(old: str, new: str) -> str:
 
 def line_of(text: str, words: str) -> int:
     return text[: text.index(words)].count("\n") + 1
+
+
+def test_no_deadline_is_later_than_any_request_may_have():
+    policy = load_policy(SHIPPED, "routing.yaml")
+    latest = NOON + policy.longest_deadline
+    for asked, bounded in ((latest + timedelta(days=9), latest), (NOON, NOON)):
+        assert policy.bounded(asked, NOON) == bounded
 
 
 def test_the_shipped_policy_is_read():
