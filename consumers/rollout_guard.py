@@ -10,7 +10,7 @@ import structlog
 from consumers import clock
 from consumers.policies import Policies
 from consumers.policy_log import ActRefusedError, Draft, PolicyLog, read_log, write_act
-from consumers.readmodel.arms import Compared, Marks, arms_of, marks_before
+from consumers.readmodel.arms import Compared, Marks, Slice, arms_of, marks_before
 from consumers.readmodel.model import ReadModel
 from consumers.runtime.clients import KAFKA_IS_AWAY
 from consumers.settings import Settings
@@ -42,8 +42,8 @@ class RolloutGuard:
     model: ReadModel
     #: What it takes to go on from each share.
     least: Sequence[Step] = STEPS
-    #: What was usual before a rollout, by the number of the act that started it.
-    _marks: dict[int, Marks | None] = field(default_factory=dict)
+    #: What was usual before a rollout, and what was read of it since, by the act that started it.
+    _looks: dict[int, tuple[Marks | None, list[Slice]]] = field(default_factory=dict)
 
     async def run(self, policies: Policies) -> None:
         """Do what follows for each candidate until cancelled; what keeps it from that is logged."""
@@ -105,13 +105,20 @@ class RolloutGuard:
             if logged.refusal is None and logged.act.number >= start.number
             if logged.act.what in ("start", "step")
         ]
-        releases, plan = (active.digest, candidate.release.digest), self.policy.default_plan
-        what = Compared(*releases, steps, start.tasks, start.plans, plan)
+        what = Compared(
+            active.digest,
+            candidate.release.digest,
+            steps,
+            start.tasks,
+            start.plans,
+            self.policy.plans,
+            self.policy.default_plan,
+        )
         await self.model.refresh()
-        if start.number not in self._marks:
+        if start.number not in self._looks:
             before = await self.model.ask(lambda tables: marks_before(tables, what))
-            self._marks = {start.number: before}
-        marks = self._marks[start.number]
-        arms = await self.model.ask(lambda tables: arms_of(tables, what, marks, now))
+            self._looks = {start.number: (before, [])}
+        marks, known = self._looks[start.number]
+        arms = await self.model.ask(lambda tables: arms_of(tables, what, marks, now, known))
         verdict = judged(arms, candidate.since, candidate.steps, now, self.least)
         return verdict, [mismatch(arms), *compared(arms)]

@@ -1,7 +1,8 @@
 """What the read model says of both arms of a rollout.
 
 An arm's requests are told by the release that decided them first. Of each conversation the first
-request since the rollout began counts, in the step in which it was routed.
+request since the rollout began counts, in the step in which it was routed. The newest requests are
+read at each look, and older ones again only from time to time: what became of them hardly changes.
 """
 
 import contextlib
@@ -20,7 +21,8 @@ from router.releases.canary import Arm, Arms
 from schemas.escalation import Classification
 from schemas.tenancy import RequestKey
 
-__all__ = ["SETTLED", "USUAL_OF", "Compared", "Marks", "arms_of", "classified", "marks_before"]
+__all__ = ["SETTLED", "USUAL_OF", "Compared", "Marks", "Slice", "arms_of", "classified"]
+__all__ += ["marks_before"]
 
 #: Requests are compared so long after they were routed: most of both arms have ended by then.
 SETTLED = timedelta(minutes=2)
@@ -28,6 +30,10 @@ SETTLED = timedelta(minutes=2)
 _TRANSITION = timedelta(seconds=10)
 #: How long before a rollout is usual.
 USUAL_OF = timedelta(days=7)
+#: By how many milliseconds the clocks of brokers, workers and producers may differ.
+_SKEW = 60_000
+#: A slice of a rollout is read again once it is so many times as old as when it was read last.
+_AGAIN = 1.5
 #: The requests before a rollout that say what is usual, and how many of them are too few.
 _USUAL, _TOO_FEW = 10_000, 100
 _OF_CALLS = ("escalated", "corrected", "refused", "broken_format")
@@ -41,10 +47,11 @@ class Compared(NamedTuple):
     candidate: str
     #: The shares of the candidate, in order, with when each was set.
     steps: Sequence[tuple[float, datetime]]
-    #: What the rollout is narrowed to; empty: to nothing. A request without a plan has the default
-    #: one.
+    #: What the rollout is narrowed to; empty: to nothing.
     tasks: Collection[str] = ()
     plans: Collection[str] = ()
+    #: The plans that there are: a request with none of them has the default one.
+    known_plans: Collection[str] = ()
     default_plan: str = ""
 
 
@@ -55,11 +62,20 @@ class Marks(NamedTuple):
     micros: tuple[int, int]
 
 
+class Slice(NamedTuple):
+    """What became of the requests of a span of a rollout, by what was known at its end."""
+
+    since: int
+    until: int
+    #: By step, both arms.
+    counts: Sequence[tuple[Counter[str], Counter[str]]]
+
+
 def marks_before(connection: sa.Connection, what: Compared) -> Marks | None:
     """The marks of the week before a rollout; None where it had too few requests."""
     began = what.steps[0][1]
-    newest = deque[tuple[int, int]](maxlen=_USUAL)
-    for row in _requests(connection, what, began - USUAL_OF, began):
+    since, newest = millis(began - USUAL_OF), deque[tuple[int, int]](maxlen=_USUAL)
+    for row in _requests(connection, what, since, since, millis(began)):
         if row.is_finished and row.total_us is not None:
             newest.append((int(row.total_us), int(row.micros)))
     if len(newest) < _TOO_FEW:
@@ -69,12 +85,43 @@ def marks_before(connection: sa.Connection, what: Compared) -> Marks | None:
 
 
 def arms_of(
-    connection: sa.Connection, what: Compared, marks: Marks | None, now: datetime
+    connection: sa.Connection,
+    what: Compared,
+    marks: Marks | None,
+    now: datetime,
+    known: list[Slice] | None = None,
 ) -> list[Arms]:
-    """Both arms in each step so far."""
-    begins = [millis(since) for _, since in what.steps]
+    """Both arms in each step so far.
+
+    `known` holds what earlier looks have read, and then also what this one has.
+    """
+    known, end = [] if known is None else known, millis(now - SETTLED)
+    since = known[-1].until if known else millis(what.steps[0][1])
+    for no, part in enumerate(known):
+        if end - part.since >= _AGAIN * (part.until - part.since):
+            since = part.since  # with all that follows: few slices are held
+            del known[no:]
+            break
+    if end > since:
+        known.append(Slice(since, end, _counted(connection, what, marks, since, end)))
     counts = [(Counter[str](), Counter[str]()) for _ in what.steps]
-    for row in _requests(connection, what, what.steps[0][1], now - SETTLED):
+    for part in known:
+        for pair, read in zip(counts, part.counts, strict=False):  # later steps have come since
+            for count, more in zip(pair, read, strict=True):
+                count.update(more)
+    return [
+        Arms(share, *(Arm(each.pop("given", 0), each.pop("finished", 0), each) for each in pair))
+        for (share, _), pair in zip(what.steps, counts, strict=True)
+    ]
+
+
+def _counted(
+    connection: sa.Connection, what: Compared, marks: Marks | None, since: int, until: int
+) -> list[tuple[Counter[str], Counter[str]]]:
+    """By step, both arms of a span of time."""
+    begins = [millis(begin) for _, begin in what.steps]
+    counts = [(Counter[str](), Counter[str]()) for _ in begins]
+    for row in _requests(connection, what, begins[0], since, until):
         step = bisect(begins, row.at) - 1
         if row.at < begins[step] + _TRANSITION / timedelta(milliseconds=1):
             continue
@@ -90,35 +137,33 @@ def arms_of(
                 dearer=row.micros > marks.micros[0],
                 much_dearer=row.micros > marks.micros[1],
             )
-    return [
-        Arms(share, *(Arm(each.pop("given", 0), each.pop("finished", 0), each) for each in pair))
-        for (share, _), pair in zip(what.steps, counts, strict=True)
-    ]
+    return counts
 
 
 def _requests(
-    connection: sa.Connection, what: Compared, since: datetime, until: datetime
+    connection: sa.Connection, what: Compared, began: int, since: int, until: int
 ) -> Iterator[sa.Row[Any]]:
-    """The first request of each conversation in a span, in order, and what became of it."""
+    """The requests of a span that are the first of their conversation since `began`, in order.
+
+    Each with what became of it.
+    """
     columns, asked = RECORDS.c, REQUESTS.c
-    holds = [
-        columns.rule.is_not(None),
-        columns.release.in_((what.active, what.candidate)),
-        columns.at.between(millis(since), millis(until) - 1),
-    ]
-    if what.tasks:
-        holds.append(asked.task.in_(sorted(what.tasks)))
-    if what.plans:
-        holds.append(sa.func.coalesce(asked.plan, what.default_plan).in_(sorted(what.plans)))
     order = (columns.at, columns.partition, columns.offset)
     no = sa.func.row_number().over(partition_by=asked.unit, order_by=order).label("no")
-    routed = (
-        sa.select(columns.tenant, columns.request_id, columns.at, columns.release, no)
+    picked = (
+        sa.select(columns.tenant, columns.request_id, columns.at, columns.release, asked.unit, no)
         .join(REQUESTS, _same(REQUESTS, columns))
-        .where(*holds)
+        .where(*_dealt(what, RECORDS, REQUESTS, since, until))
         .subquery()
     )
-    calls, ends = CALLS.c, OUTCOMES.c
+    is_first = [picked.c.no == 1]
+    if since > began:
+        record, request = RECORDS.alias(), REQUESTS.alias()
+        is_same = request.c.unit == picked.c.unit, _same(record, request.c)
+        had_one = sa.exists().where(*is_same, *_dealt(what, record, request, began, since))
+        is_first.append(~had_one)
+    routed = sa.select(picked).where(*is_first).subquery()
+    calls, ends, not_before = CALLS.c, OUTCOMES.c, since - _SKEW
     is_accepted = sa.and_(calls.outcome == "accepted", calls.step == "answer")
     by_call = _of_first_generation(
         CALLS,
@@ -128,13 +173,13 @@ def _requests(
         sa.func.max(calls.by_check + calls.by_model + calls.by_person).label("corrected"),
         sa.func.max(calls.refusals).label("refused"),
         sa.func.max(calls.schema_failures).label("broken_format"),
-    ).where(calls.started_at >= millis(since))
+    ).where(calls.started_at >= not_before)
     by_person = sa.or_(ends.is_result.is_(False), ends.review.is_not(None))
     by_end = _of_first_generation(
         OUTCOMES,
         sa.func.max(sa.case((ends.review.is_(None), ends.total_us))).label("total_us"),
         sa.func.max(sa.case((by_person, 1), else_=0)).label("person"),
-    ).where(ends.ended_at >= millis(since))
+    ).where(ends.ended_at >= not_before)
     called, ended = by_call.subquery(), by_end.subquery()
     query = (
         sa.select(
@@ -149,10 +194,27 @@ def _requests(
         )
         .outerjoin(called, _same(called, routed.c))
         .outerjoin(ended, _same(ended, routed.c))
-        .where(routed.c.no == 1)
         .order_by(routed.c.at)
     )
     yield from connection.execute(query.execution_options(yield_per=1_000))
+
+
+def _dealt(
+    what: Compared, records: sa.FromClause, requests: sa.FromClause, since: int, until: int
+) -> Sequence[sa.ColumnElement[bool]]:
+    """What holds for the records of a span by which requests were given to either arm."""
+    columns, plan = records.c, records.c.plan
+    holds = [
+        columns.rule.is_not(None),
+        columns.release.in_((what.active, what.candidate)),
+        columns.at.between(since, until - 1),
+    ]
+    if what.tasks:
+        holds.append(requests.c.task.in_(sorted(what.tasks)))
+    if what.plans:
+        counts = sa.case((plan.in_(sorted(what.known_plans)), plan), else_=what.default_plan)
+        holds.append(counts.in_(sorted(what.plans)))
+    return holds
 
 
 def _same(table: sa.FromClause, key: Any) -> sa.ColumnElement[bool]:

@@ -78,7 +78,7 @@ class News:
     def _note(self, record: Record, tenant: str, request_id: str, **route: str | None) -> None:
         """A record of a request lies here; `route` is what sent the request there."""
         row = {
-            **dict.fromkeys(("rule", "release", "classified")),
+            **dict.fromkeys(("rule", "release", "classified", "plan")),
             "request_id": stored(request_id),
             "tenant": stored(tenant),
             "topic": record.topic,
@@ -224,12 +224,13 @@ class News:
 
 
 def _route_in(envelope: Any) -> Mapping[str, str | None]:
-    """The last route of an envelope, and what the classify step had said."""
+    """The last route of an envelope, what the classify step had said, and the plan that counts."""
     route, classified = envelope["routes"][-1], envelope.get("classification")
     return {
         "rule": str(route["rule"]),
         "release": route.get("policy_digest") and str(route["policy_digest"]),
         "classified": classified and orjson.dumps(classified).decode(),
+        "plan": envelope.get("plan") and str(envelope["plan"]),
     }
 
 

@@ -30,7 +30,7 @@ __all__ = [
 
 SCHEMA = sa.MetaData()
 #: Raised whenever the tables change: they are then rebuilt from the topics.
-_VERSION = "6"
+_VERSION = "7"
 
 FACTS = facts_table("read_facts", SCHEMA)
 POSITIONS = positions_table("read_positions", SCHEMA)
@@ -52,6 +52,7 @@ REQUESTS = sa.Table(
     sa.Index("requests_by_tenant", "tenant", "appended_at"),
     sa.Index("requests_by_user", "user", "appended_at"),
     sa.Index("requests_by_conversation", "conversation_id", "appended_at"),
+    sa.Index("requests_by_unit", "unit"),
 )
 
 #: Where all records of a request lie.
@@ -61,9 +62,9 @@ RECORDS = sa.Table(
     *key(request_id=sa.Text, tenant=sa.Text),
     *key(topic=sa.Text, partition=sa.Integer, offset=sa.BigInteger),
     sa.Column("at", sa.BigInteger, nullable=False, index=True),
-    #: Of a request given to a tier, the rule that sent it there, the release that decided it, and
-    #: what the classify step had said of it, in JSON.
-    *sometimes(rule=sa.Text, release=sa.Text, classified=sa.Text),
+    #: Of a request given to a tier, the rule that sent it there, the release that decided it, what
+    #: the classify step had said of it, in JSON, and the plan that counts for it.
+    *sometimes(rule=sa.Text, release=sa.Text, classified=sa.Text, plan=sa.Text),
     sqlite_with_rowid=False,
 )
 sa.Index(

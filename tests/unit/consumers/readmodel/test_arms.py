@@ -4,14 +4,18 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
+import sqlalchemy as sa
+
 from consumers.readmodel.arms import (
     SETTLED,
     Compared,
     Marks,
+    Slice,
     arms_of,
     classified,
     marks_before,
 )
+from consumers.readmodel.tables import RECORDS
 from router.releases.canary import Arm
 from schemas.base import Tier
 from schemas.escalation import Classification
@@ -32,13 +36,18 @@ def a_rollout(**fields: Any) -> Compared:
 
 
 def routed(
-    request_id: str, release: str, at: datetime = NOON + HOUR / 2, **fields: Any
+    request_id: str,
+    release: str,
+    at: datetime = NOON + HOUR / 2,
+    *,
+    proven: str | None = None,
+    **fields: Any,
 ) -> Iterator[tuple[Any, datetime]]:
-    """What is written of a request until it is at a tier."""
+    """What is written of a request until it is at a tier; `proven`: the plan that counts there."""
     asked = a_request(id=request_id, **fields)
     route = a_route(policy_digest=release)
     yield asked, at
-    yield an_assignment(id=request_id, routes=[route]), at
+    yield an_assignment(id=request_id, routes=[route], plan=proven or asked.plan), at
 
 
 def answered(
@@ -50,9 +59,9 @@ def answered(
     yield a_result(1, request_id), at
 
 
-def told(*lines: Iterator[tuple[Any, datetime]]) -> list[Any]:
+def told(*lines: Iterator[tuple[Any, datetime]], first: int = 0) -> list[Any]:
     records = []
-    for offset, (what, at) in enumerate(pair for line in lines for pair in line):
+    for offset, (what, at) in enumerate((pair for line in lines for pair in line), first):
         record = record_of(what, offset)
         record.timestamp = int(at.timestamp() * 1000)
         records.append(record)
@@ -148,8 +157,70 @@ def test_a_rollout_may_be_narrowed_to_tasks_and_plans() -> None:
         return given
 
     assert given(tasks={"triage"}) == 2
-    assert given(tasks={"triage"}, plans={"free"}) == 1
-    assert given(plans={"free"}, default_plan="free") == 3
+    plans = {"known_plans": {"free", "standard"}, "default_plan": "standard"}
+    assert given(tasks={"triage"}, plans={"free"}, **plans) == 1
+    assert given(plans={"free"}, **{**plans, "default_plan": "free"}) == 3
+
+
+def test_the_plan_that_is_proven_counts_not_the_one_that_is_claimed() -> None:
+    """As where the release of a request is drawn: an unknown plan counts as the default one."""
+    records = told(
+        answered("claims", NEW, plan="free", proven="enterprise"),
+        answered("proves", NEW, proven="free"),
+        answered("unknown", NEW, plan="no_such"),
+    )
+    plans = ("free", "standard", "enterprise")
+
+    def given(plan: str) -> Any:
+        narrowed = a_rollout(plans=[plan], known_plans=plans, default_plan="standard")
+        with tables() as connection:
+            take_in(connection, records)
+            return arms_of(connection, narrowed, None, LATER)[0].candidate.given
+
+    of_plan = {plan: given(plan) for plan in plans}
+    assert of_plan == {"free": 1, "standard": 1, "enterprise": 1}
+
+
+def test_a_look_reads_what_is_new_and_older_requests_only_from_time_to_time() -> None:
+    """What is deleted meanwhile still counts, until its slice is read again."""
+    hours = [answered(f"r-{no}", NEW, NOON + (no + 0.25) * HOUR) for no in range(1, 9)]
+    again = answered("again", NEW, NOON + 9 * HOUR, conversation_id="talk")
+    with tables() as connection:
+        take_in(connection, told(*hours, answered("first", NEW, conversation_id="talk")))
+        known: list[Slice] = []
+
+        def look(at: datetime) -> tuple[float, int]:
+            arms = arms_of(connection, a_rollout(), None, at, known)
+            return sum(each.candidate.given for each in arms), len(known)
+
+        assert look(NOON + 8.5 * HOUR) == (9, 1)
+        connection.execute(sa.delete(RECORDS).where(RECORDS.c.request_id == "r-1"))
+        take_in(connection, told(again, first=100))
+        assert look(NOON + 9.5 * HOUR) == (9, 2), "of a conversation the first one counts"
+        take_in(connection, told(answered("new", NEW, NOON + 9.6 * HOUR), first=200))
+        assert look(NOON + 10 * HOUR) == (10, 2), "the second slice is half as old again"
+        assert look(NOON + 13 * HOUR) == (9, 1)
+
+
+def test_a_look_finds_the_earlier_requests_of_a_conversation_by_index() -> None:
+    """However long a rollout takes, a look costs what is new: no table is read as a whole."""
+    plans = []
+    with tables() as connection:
+        take_in(connection, told(answered("a", NEW, conversation_id="talk")))
+
+        def explain(_connection: Any, cursor: Any, statement: str, values: Any, *_: Any) -> None:
+            cursor.execute(f"EXPLAIN QUERY PLAN {statement}", values)
+            plans.append([step for *_, step in cursor.fetchall()])
+
+        known: list[Slice] = []
+        arms_of(connection, a_rollout(), None, NOON + 2 * HOUR, known)
+        sa.event.listen(connection, "before_cursor_execute", explain)
+        arms_of(connection, a_rollout(), None, NOON + 2.5 * HOUR, known)
+    [steps] = plans
+    assert [step for step in steps if "requests_by_unit" in step]
+    assert [step for step in steps if "routed_records" in step]
+    on_tables = [step for step in steps if step.startswith("SCAN") and "request" in step]
+    assert on_tables == []
 
 
 def test_times_and_costs_are_compared_with_what_was_usual_before() -> None:
