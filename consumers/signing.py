@@ -5,13 +5,18 @@ import binascii
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from consumers.settings import Settings
 from router.releases.standing import NO_KEYS, Keys
 from schemas.errors import TierlineError
 
 __all__ = ["Signer", "SigningError", "keys_of", "new_key", "signer_of"]
+
+
+#: Of an extra: loaded where acts are signed.
+_ED25519 = "cryptography.hazmat.primitives.asymmetric.ed25519"
+_REFUSED = "cryptography.exceptions"
 
 
 class SigningError(TierlineError):
@@ -30,7 +35,7 @@ def keys_of(settings: Settings) -> Keys:
     listed, since = settings.releases.keys, settings.releases.signed_since
     if not listed:
         return NO_KEYS
-    ed25519, refused = _ed25519(), import_module("cryptography.exceptions").InvalidSignature
+    ed25519, refused = import_module(_ED25519), import_module(_REFUSED).InvalidSignature
     public = {
         key_id: ed25519.Ed25519PublicKey.from_public_bytes(base64.b64decode(key.public))
         for key_id, key in listed.items()
@@ -58,7 +63,7 @@ def signer_of(settings: Settings) -> Signer | None:
         return None
     try:
         private = base64.b64decode(file.read_bytes().strip(), validate=True)
-        key = _ed25519().Ed25519PrivateKey.from_private_bytes(private)
+        key = import_module(_ED25519).Ed25519PrivateKey.from_private_bytes(private)
     except (binascii.Error, ValueError):
         msg = f"{file} holds no key: 32 bytes in base64 were expected"
         raise SigningError(msg, advice="`tierline policy keygen` writes one") from None
@@ -67,16 +72,8 @@ def signer_of(settings: Settings) -> Signer | None:
 
 def new_key(file: Path) -> str:
     """Write a new private key into a new file; return its public key. Raises OSError."""
-    key = _ed25519().Ed25519PrivateKey.generate()
+    key = import_module(_ED25519).Ed25519PrivateKey.generate()
     text = base64.b64encode(key.private_bytes_raw()).decode()
     file.touch(mode=0o600, exist_ok=False)
     _ = file.write_text(f"{text}\n", encoding="ascii")
     return base64.b64encode(key.public_key().public_bytes_raw()).decode()
-
-
-def _ed25519() -> Any:
-    try:
-        return import_module("cryptography.hazmat.primitives.asymmetric.ed25519")
-    except ModuleNotFoundError:
-        msg = "signatures need a package that is not installed"
-        raise SigningError(msg, advice="pip install 'tierline[signing]'") from None

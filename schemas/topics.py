@@ -185,6 +185,11 @@ class Topics:
         return self.prefix + "llm.feedback"
 
     @property
+    def of_figures(self) -> Sequence[str]:
+        """What figures are read from: calls, their outcomes, and what became of those."""
+        return self.attempts, self.results, self.dead_letters, self.feedback
+
+    @property
     def status(self) -> str:
         return self.prefix + "llm.status"
 

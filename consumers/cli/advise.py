@@ -13,7 +13,6 @@ from consumers.cli.common import (
     read_settings,
     span_of,
 )
-from consumers.cli.group import missing_package
 from consumers.cli.terminal import console, print_json, print_table
 from consumers.policy_file import read_policy
 from router.reports.advice import advice, right_lines
@@ -31,17 +30,11 @@ async def advise(
     as_json: AsJson = False,
 ) -> None:
     """Advise from traffic: is one model enough, would users notice a second, what always climbs."""
-    try:
-        from consumers.cli.read_model import read_model  # noqa: PLC0415  few commands need tables
-        from consumers.readmodel.queries import (  # noqa: PLC0415  as above
-            figures_by,
-            first_hour,
-        )
-    except ModuleNotFoundError as error:
-        raise missing_package(error, "policy advise") from None
+    from consumers.cli.read_model import read_model  # noqa: PLC0415  few commands need tables
+    from consumers.readmodel.queries import figures_by, first_hour  # noqa: PLC0415  as above
+
     settings, now, span = read_settings(kafka), clock.now(), span_of(since, "--since")
-    policy, topics = read_policy(settings), settings.kafka.topics
-    read = [topics.attempts, topics.results, topics.feedback, topics.dead_letters]
+    policy, read = read_policy(settings), settings.kafka.topics.of_figures
     async with read_model(settings, store, read, now - span) as model:
         begin = model.begin(now - span, now)
         rows, total = await model.ask(

@@ -105,7 +105,6 @@ async def _rollout(
     if (candidate := log.standing.candidate) is None:
         msg = "no release is a candidate: `tierline policy canary start` gives one a share"
         raise UserError(msg)
-    ends = (topics.attempts, topics.results, topics.dead_letters, topics.feedback)
-    read = [*topics.all_intakes, *map(topics.tier, Tier), *ends]
+    read = [*topics.all_intakes, *map(topics.tier, Tier), *topics.of_figures]
     async with read_model(settings, store, read, candidate.act.at - USUAL_OF) as model:
         yield log, candidate, model

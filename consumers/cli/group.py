@@ -7,15 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from schemas.errors import TierlineError
-
-__all__ = ["Grouped", "Lazy", "missing_package"]
-
-
-def missing_package(error: ModuleNotFoundError, command: str) -> TierlineError:
-    """What a command says where a package that it needs is not installed."""
-    needs = f"{command} needs a package that is not installed: {error.name} is missing"
-    return TierlineError(f"{needs}: pip install 'tierline[console]'")
+__all__ = ["Grouped", "Lazy"]
 
 
 class Grouped(TyperGroup):
@@ -43,15 +35,11 @@ class Lazy(TyperCommand):
         self.target = target
 
     def load(self) -> Any:
-        """Load the command from its module. Raises TierlineError where a package is missing."""
+        """Load the command from its module. Raises ModuleNotFoundError: a package is missing."""
         module, _, attribute = self.target.partition(":")
         gc.disable()
         try:
             command = getattr(import_module(module), attribute)
-        except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] in ("consumers", "router", "schemas"):
-                raise
-            raise missing_package(error, self.name or "") from None
         finally:
             # Modules stay: looking for garbage among what they hold takes a tenth of the start.
             gc.freeze()

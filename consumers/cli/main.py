@@ -1,8 +1,10 @@
 """`tierline`: the entry point of the command line."""
 
 import os
+import re
 import sys
 from functools import partial
+from importlib.metadata import requires
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Annotated, Any
@@ -99,6 +101,8 @@ def _report(error: BaseException) -> int:
     """Print what went wrong; return the exit code."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
+    if isinstance(error, ModuleNotFoundError):
+        error = _missing(error)
     if isinstance(error, TierlineError):
         say(f"tierline: {error.for_people}", is_error=True)
         return error.exit_code
@@ -115,6 +119,17 @@ def _report(error: BaseException) -> int:
         say(f"tierline: unexpected {name}: {error}", is_error=True)
         say("Run again with --debug for details.", is_error=True)
     return 1
+
+
+def _missing(error: ModuleNotFoundError) -> BaseException:
+    """What is said where a package is not installed, with the extra of ours that installs it."""
+    package = (error.name or "").partition(".")[0]
+    if package in ("", "consumers", "router", "schemas"):
+        return error
+    extra = re.compile(rf"{package}\b.*extra == .(\w+)", re.IGNORECASE)
+    extras = [named[1] for line in requires("tierline") or () if (named := extra.match(line))]
+    words = f"a package that this needs is not installed: {package} is missing"
+    return TierlineError(words, advice=f"pip install 'tierline[{(*extras, 'console')[0]}]'")
 
 
 if __name__ == "__main__":

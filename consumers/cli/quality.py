@@ -92,13 +92,11 @@ async def quality(  # noqa: PLR0913, PLR0917  an option each
     groups = _groups(by)
     _refuse_others(context, ids is not None, failures, bill)
     settings = read_settings(kafka)
-    topics = settings.kafka.topics
     now, span = clock.now(), span_of(since, "--since")
     policy = read_policy(settings)
     measure = None if ids is None else _measure(ids)
     first = now - (2 * span if bill else span)
-    read = [topics.attempts, topics.results, topics.feedback, topics.dead_letters]
-    async with read_model(settings, store, read, first) as model:
+    async with read_model(settings, store, settings.kafka.topics.of_figures, first) as model:
         begin = model.begin(now - span, now)
 
         async def figures(of: Sequence[By], *when: datetime) -> tuple[list[Row], Row]:

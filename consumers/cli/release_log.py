@@ -180,8 +180,7 @@ async def figures(settings: Settings, span: timedelta) -> tuple[Sequence[Row], R
     from consumers.cli.read_model import read_model  # noqa: PLC0415  few commands need tables
     from consumers.readmodel.queries import figures_by  # noqa: PLC0415  as above
 
-    topics, now, policy = settings.kafka.topics, clock.now(), read_policy(settings)
-    read = [topics.attempts, topics.results, topics.feedback, topics.dead_letters]
+    read, now, policy = settings.kafka.topics.of_figures, clock.now(), read_policy(settings)
     async with read_model(settings, None, read, now - span) as model:
         begin = model.begin(now - span, now)
         return await model.ask(lambda tables: figures_by(tables, ("task", "tier"), policy, begin))

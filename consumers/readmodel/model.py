@@ -70,8 +70,7 @@ class ReadModel(Projection):
     def topics(self) -> Sequence[Sequence[str]]:
         names = self.clients.settings.topics
         way = (*names.all_intakes, *map(names.tier, Tier), names.escalations)
-        ends = (names.attempts, names.results, names.dead_letters, names.feedback, names.review)
-        return [(*way, *ends)]
+        return [(*way, *names.of_figures, names.review)]
 
     def origin(self, connection: sa.Connection, cluster: str) -> str:
         make_tables(connection)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -141,15 +142,31 @@ def test_what_reads_loads_only_what_it_needs(words: str, unneeded: set[str]) -> 
     assert run.stdout.endswith("[]\n"), run.stdout + run.stderr
 
 
-def test_a_command_whose_packages_are_not_installed_names_the_extra() -> None:
+@pytest.mark.parametrize(
+    ("words", "package", "extra"),
+    [
+        ("quality", "sqlalchemy", "console"),
+        ("policy advise", "sqlalchemy", "console"),
+        ("policy publish --why new --trial 14d", "sqlalchemy", "console"),
+        ("policy keygen ann --file NEW", "cryptography", "signing"),
+    ],
+)
+def test_a_command_whose_packages_are_not_installed_names_the_extra(
+    words: str, package: str, extra: str, tmp_path: Path
+) -> None:
+    """Also where it loads them late."""
+    given = words.replace("NEW", str(tmp_path / "ann.key")).split()
     code = (
-        "import sys\nsys.modules['sqlalchemy'] = None\n"
-        "from consumers.cli.main import main\nsys.argv = ['tierline', 'quality']\nmain()"
+        f"import sys\nsys.modules['{package}'] = None\n"
+        f"from consumers.cli.main import main\nsys.argv = ['tierline', *{given!r}]\nmain()"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    env = {**os.environ, "TIERLINE_KAFKA__BOOTSTRAP": "127.0.0.1:1"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False
+    )
     assert run.returncode == 1
     [line] = run.stderr.splitlines()
-    assert line.endswith("sqlalchemy is missing: pip install 'tierline[console]'")
+    assert line.endswith(f"{package} is missing: pip install 'tierline[{extra}]'")
 
 
 def test_the_version_is_told() -> None:
