@@ -26,7 +26,8 @@ from schemas.policy_log import POLICY_PARTITION, SIGNATURE_HEADER, PolicyAct, Re
 from schemas.reasons import Reason
 from schemas.topics import LARGEST_RECORD
 
-__all__ = ["ActRefusedError", "Draft", "LoggedAct", "PolicyLog", "read_log", "write_act"]
+__all__ = ["ActRefusedError", "Draft", "LoggedAct", "PolicyLog", "policies_in", "read_log"]
+__all__ += ["write_act"]
 
 
 #: Seconds in which an act can be read that is written.
@@ -102,8 +103,21 @@ async def read_log(settings: Settings, name: str) -> PolicyLog:
     """The log of a policy as of now. Raises KafkaUnreachableError and ActRefusedError."""
     log = PolicyLog(name, keys_of(settings))
     async with topic_reader(Clients(settings.kafka), [settings.kafka.topics.policy]) as reader:
-        await _read_on(reader, log)
+        await _read_on(reader, log.take)
     return log
+
+
+async def policies_in(settings: Settings) -> list[str]:
+    """The policies that the log has acts of. Raises KafkaUnreachableError and ActRefusedError."""
+    names = set[str]()
+
+    def note(record: Record) -> None:
+        if b"#" in (record.key or b""):
+            names.add(read_model(PolicyAct, record.value).policy)
+
+    async with topic_reader(Clients(settings.kafka), [settings.kafka.topics.policy]) as reader:
+        await _read_on(reader, note)
+    return sorted(names)
 
 
 async def write_act(
@@ -117,7 +131,7 @@ async def write_act(
     log, signer = PolicyLog(name, keys_of(settings)), signer_of(settings)
     producer = clients.transactional(f"tierline.{settings.kafka.prefix}policy.{name}")
     async with started(clients, producer), topic_reader(clients, [topic]) as reader:
-        await _read_on(reader, log)
+        await _read_on(reader, log.take)
         fields, release = draft(log)
         now = clock.now()
         act = PolicyAct(
@@ -149,13 +163,13 @@ async def write_act(
                 await producer.send_and_wait(topic, value, **where)
         # The end of a transaction is acknowledged a little before it can be read.
         until = asyncio.get_running_loop().time() + _READABLE_WITHIN
-        await _read_on(reader, log)
+        await _read_on(reader, log.take)
         while not any(each.act.key == act.key for each in log.acts[before:]):
             if asyncio.get_running_loop().time() > until:
                 msg = "written, and not readable yet: look at `tierline policy log` before a repeat"
                 raise ActRefusedError(msg)
             await asyncio.sleep(0.05)
-            await _read_on(reader, log)
+            await _read_on(reader, log.take)
     written = next((each for each in log.acts[::-1] if each.act.key == act.key), None)
     if written is None or written.refusal is not None:
         why = written.refusal if written else "it is not in the log"
@@ -164,13 +178,13 @@ async def write_act(
     return written, log
 
 
-async def _read_on(reader: TopicReader, log: PolicyLog) -> None:
+async def _read_on(reader: TopicReader, take: Callable[[Record], None]) -> None:
     if not await reader.ends():
         msg = "there is no topic for releases"
         raise ActRefusedError(msg, advice=CREATE_TOPICS)
     async for record in reader.until_end():
         # What cannot be read is no act, and anybody may have written it.
-        _ = why_not_taken(log.take, record)
+        _ = why_not_taken(take, record)
 
 
 def _signature_in(record: Record) -> bytes:

@@ -9,7 +9,7 @@ from consumers.settings import Settings
 from router.errors import PromptError
 from router.policy.lock import LOCK_FILE as POLICY_LOCK
 from router.policy.lock import read_lock as read_policy_lock
-from router.policy.lock import unready
+from router.policy.lock import rows_in, rows_of, unready
 from router.policy.table import Policy
 from router.policy.yaml_text import read_yaml
 from router.prompts.lock import LOCK_FILE, changes_since, not_raised, parts_of, read_lock, unpaired
@@ -66,14 +66,20 @@ def since_the_lock(settings: Settings, policy: Policy) -> tuple[Sequence[str], S
     return [f"{folder}/{error}" for error in (*unpaired(contracts, policy), *changed)], warnings
 
 
-def unready_rows(file: Path, policy: Policy, settings: Settings) -> list[str]:
-    """What a policy's new tasks and models lack, by the lock beside its file. Raises OSError."""
+def unready_rows(
+    file: Path, policy: Policy, settings: Settings, active: Policy | None = None
+) -> list[str]:
+    """What a policy's new tasks and models lack. Raises OSError.
+
+    New is what the active release does not have; without one, what the lock beside the file does
+    not know.
+    """
     lock = file.with_name(POLICY_LOCK)
-    if not lock.is_file():
+    if active is None and not lock.is_file():
         return []
+    known = rows_of(active) if active else rows_in(read_policy_lock(read_text(lock)), policy.name)
     prompts = {path.partition("/examples.")[0] for path in read_folder(prompts_folder(settings))}
-    lines = read_yaml(read_text(file))[1]
-    problems = unready(read_policy_lock(read_text(lock)), policy, prompts, lines)
+    problems = unready(known, policy, prompts, read_yaml(read_text(file))[1])
     return [problem.at(str(file)) for problem in problems]
 
 

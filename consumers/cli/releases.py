@@ -18,9 +18,10 @@ from consumers.cli.canary import pairs, show
 from consumers.cli.common import UserError, asynchronous, read_settings, span_of
 from consumers.cli.release_log import app, bundle_of, bundle_of_file, figures
 from consumers.cli.terminal import console, print_json
-from consumers.policy_file import read_policy
-from consumers.policy_log import Draft, PolicyLog, write_act
+from consumers.policy_file import policy_file, read_policy
+from consumers.policy_log import Draft, PolicyLog, policies_in, write_act
 from consumers.records import why_not_taken
+from consumers.rules import unready_rows
 from consumers.runtime.clients import Clients
 from consumers.runtime.processes import Processes
 from consumers.runtime.status import pass_on
@@ -77,6 +78,7 @@ _OPTIONS: Mapping[str, tuple[Any, Any]] = {
     "trial": _text(
         "Put it on trial for so long, for example 14d, beside the last week's figures.", "SPAN", ""
     ),
+    "policy": _text("Act on this policy, where the log has several.", "NAME", ""),
     "to": _text("Go back to this version; by default, to the last.", "VERSION", ""),
     "span": _text("Freeze for so long, for example 3d.", "SPAN", ..., "--for"),
     "begin": _text("Begin then; by default, now.", "TIME", "", "--from"),
@@ -99,7 +101,8 @@ _OPTIONS: Mapping[str, tuple[Any, Any]] = {
     "as_json": (bool, typer.Option(False, "--json", help="Print JSON for machines.")),
 }
 #: What goes into an act as it is given.
-_FIELDS = (PolicyAct.model_fields.keys() & _OPTIONS.keys()) - {"number", "share", "steps", "who"}
+_NO_FIELDS = {"number", "policy", "share", "steps", "who"}
+_FIELDS = (PolicyAct.model_fields.keys() & _OPTIONS.keys()) - _NO_FIELDS
 
 
 class Given(NamedTuple):
@@ -117,15 +120,17 @@ _About = Callable[[Given, PolicyLog], Draft]
 def _act(group: typer.Typer, *names: str, **defaults: Any) -> Callable[[_About], _About]:
     """Make a command of a function that says what an act is about, once the log is known.
 
-    Its name is what is done. It has the options that are named here, and those of every act.
+    Its name is what is done. It has the options that are named here, and those of every act. Where
+    no file says which policy it is about, the log does.
     """
+    of_log = ("policy",) if "file" not in names or "proposal" in names else ()
 
     def decorate(about: _About) -> _About:
         async def command(**options: Any) -> None:
             await _carry_out(about, options)
 
         parameters = []
-        for name in (*names, "who", "kafka", "as_json"):
+        for name in (*names, *of_log, "who", "kafka", "as_json"):
             kind, info = _OPTIONS[name]
             if name in defaults:
                 info = copy(info)
@@ -266,7 +271,7 @@ async def _carry_out(about: _About, options: Mapping[str, Any]) -> None:
         named = about(given, log)
         return named._replace(fields={**named.fields, **fields})
 
-    name = bundle.policy.name if bundle else read_policy(settings).name
+    name = bundle.policy.name if bundle else await _policy_in(settings, options["policy"])
     written, log = await write_act(settings, name, draft)
     act, standing = written.act, log.standing
     took = await _applied(settings, act, written.at) if act.what in _IS_APPLIED else None
@@ -286,6 +291,18 @@ async def _carry_out(about: _About, options: Mapping[str, Any]) -> None:
         lines.append(f"In force {applied_words(applied)}.")
     for line in lines:
         console().print(line, soft_wrap=True)
+
+
+async def _policy_in(settings: Settings, named: str) -> str:
+    """The policy that an act is about: the one of the log, or the one of several that is named."""
+    names = await policies_in(settings)
+    if named and named not in names:
+        msg = f"--policy {named}: the log has no such policy; it has {', '.join(names) or 'none'}"
+        raise UserError(msg)
+    if len(names) > 1 and not named:
+        msg = f"the log has several policies, {', '.join(names)}: name one of them with --policy"
+        raise UserError(msg)
+    return named or next(iter(names), read_policy(settings).name)
 
 
 async def _applied(settings: Settings, act: PolicyAct, at: datetime) -> dict[str, float] | None:
@@ -331,6 +348,9 @@ def _of_release(given: Given, log: PolicyLog) -> Draft:
     changes: list[str] = []
     if active is not None:
         before = bundle_of(log, active)
+        file = given.options["file"] or policy_file(given.settings)
+        if problems := unready_rows(file, policy, given.settings, before.policy):
+            raise UserError("\n".join((f"{file}: not released:", *problems)))
         changes = differences(before.policy, policy, before.files, bundle.files)[:_MOST_CHANGES]
     return _named(known, reach=sorted(known.reach), changes=changes)._replace(release=release)
 

@@ -103,6 +103,30 @@ def test_only_listed_keys_decide(cli: Cli, tmp_path: Path) -> None:
     assert "not signed" in cli.run("publish", "--why", "unsigned", code=1)
 
 
+def test_what_is_new_against_the_active_release_needs_its_reasons(cli: Cli) -> None:
+    """Whatever a lock beside the file says, or where there is none."""
+    cli.edit("t1")
+    cli.run("publish", "--why", "the first one")
+    tasks = yaml.safe_load(cli.policy.read_text(encoding="utf-8"))["tasks"]
+    row = {"trigger": "a list is to be sorted", "tier": "low", "reason": "easy", "owner": "data"}
+    cli.edit("t2", tasks={**tasks, "sorting": row})
+    assert "sorting is new: write its problem" in cli.run("publish", "--why", "sorted", code=1)
+
+
+def test_an_act_without_a_file_is_about_the_policy_of_the_log(cli: Cli) -> None:
+    """Whoever is called at night may have other files; of several policies one is named."""
+    cli.edit("t1", name="billing")
+    cli.run("publish", "--why", "the first one")
+    cli.edit("t1")
+    window = ("--for", "1h", "--why", "peak")
+    assert cli.json("freeze", *window)["standing"]["name"] == "billing"
+
+    cli.run("publish", "--why", "the first one of another policy")
+    assert "several policies, billing, support" in cli.run("freeze", *window, code=1)
+    named = cli.json("freeze", *window, "--policy", "billing")
+    assert named["standing"]["number"] == 3
+
+
 def test_a_canary_goes_its_steps(cli: Cli) -> None:
     cli.edit("t1")
     cli.run("publish", "--why", "the first one")
