@@ -168,7 +168,8 @@ def _add_next(routes: Routes, reviews: ReviewService) -> None:
         request: Request,
         after: Annotated[str | None, Query(description="The place of the previous case")] = None,
     ) -> Case | None:
-        return await reviews.next_case(visitor_of(request).who, _filter(request, "after"), after)
+        who, case_filter = visitor_of(request).who, _filter(request, "after")
+        return await reviews.store.next_case(who, case_filter, reviews.clock(), after)
 
     @routes.both(
         "POST /next",

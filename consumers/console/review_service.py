@@ -48,8 +48,6 @@ _SEND_LIMIT = 5.0
 _RESEND_SECONDS = 5.0
 #: Cases that others may claim first while somebody claims the next one.
 _MOST_RACES = 50
-#: For so long a case that was offered to one reviewer is offered to no other, if there are more.
-_OFFER = timedelta(seconds=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +66,6 @@ class ReviewService:
     trace_url: str | None = None
     #: Lines that Kafka has not acknowledged yet: they are not sent again while they are on the way.
     _under_way: dict[tuple[str, int], "asyncio.Future[object]"] = field(default_factory=dict)
-    #: The case that each reviewer was offered last, and when.
-    _offers: dict[str, tuple[str, datetime]] = field(default_factory=dict)
 
     @property
     def policy(self) -> Policy:
@@ -96,27 +92,10 @@ class ReviewService:
             await self._note(claimed, "claim", who)
         return claimed
 
-    async def next_case(
-        self, who: str, case_filter: CaseFilter, after: str | None = None
-    ) -> Case | None:
-        """The most urgent case that is free, and that nobody else was offered just now.
-
-        So reviewers who ask at the same time look at different cases, as long as there are enough.
-        """
-        now = self.clock()
-        recent = {other: offer for other, offer in self._offers.items() if offer[1] >= now - _OFFER}
-        offered = {place for other, (place, _) in recent.items() if other != who}
-        cases = await self.store.next_cases(who, case_filter, now, after, len(offered) + 1)
-        for case in cases:
-            if case.place not in offered:
-                self._offers[who] = case.place, now
-                return case
-        return cases[0] if cases else None
-
     async def claim_next(self, who: str, case_filter: CaseFilter) -> Case | None:
         """Claim the most urgent case that is free; None where there is none."""
         for _ in range(_MOST_RACES):
-            case = await self.next_case(who, case_filter)
+            case = await self.store.next_case(who, case_filter, self.clock())
             if case is None:
                 return None
             with contextlib.suppress(CaseError):  # somebody has decided on it just now

@@ -110,15 +110,10 @@ class Store:
         query = in_order(sa.select(CASES), case_filter, now, after).limit(limit)
         return [case_of(row, now) for row in await self.database.read(query)]
 
-    async def next_cases(
-        self,
-        who: str,
-        case_filter: CaseFilter,
-        now: datetime,
-        after: str | None = None,
-        limit: int = 1,
-    ) -> list[Case]:
-        """The most urgent open cases that are free or held by `who`, after another one.
+    async def next_case(
+        self, who: str, case_filter: CaseFilter, now: datetime, after: str | None = None
+    ) -> Case | None:
+        """The most urgent open case that is free or held by `who`, after another one.
 
         Cases that are assigned to others are left out, unless the filter asks for them.
         """
@@ -129,7 +124,8 @@ class Store:
         if case_filter.assigned_to is None:
             theirs = sa.or_(CASES.c.assigned_to.is_(None), CASES.c.assigned_to == who)
             query = query.where(theirs)
-        return [case_of(row, now) for row in await self.database.read(query.limit(limit))]
+        rows = await self.database.read(query.limit(1))
+        return case_of(rows[0], now) if rows else None
 
     async def count(self, case_filter: CaseFilter, now: datetime) -> int:
         """The number of matching cases."""

@@ -1,7 +1,7 @@
 """The policy in words: its table, and the reasons for one request's route."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from router.errors import did_you_mean
@@ -29,6 +29,12 @@ __all__ = [
 
 #: Where a task's requests end, by whether a person approves them.
 _ENDS = {"none": "person", "person": "person approves", "person_first": "person before any model"}
+#: What becomes of a request over a plan's limit; where nothing is said, it is refused.
+_OVER = {
+    "trim": " (over it, the oldest is left out)",
+    "larger_window": " (over it, a tier with a larger window is asked)",
+    "refuse": "",
+}
 #: What a row or rule asks of a person, in words.
 _ASKS: Mapping[str | None, str] = {
     "person": "a person approves the answer",
@@ -61,12 +67,13 @@ def table_rows(policy: Policy) -> list[dict[str, str]]:
 
 def lead(policy: Policy) -> str:
     """How the parts of the policy work together."""
-    limits = policy.limits
+    limits, every = policy.limits, policy.review_every
+    review = f" It is reviewed every {span_text(every)}." if every else ""
     return (
         "The task decides first, then the first rule that fits, then the plan, which caps the "
         "tier. An answer that cannot be defended climbs; one that no tier can defend goes to a "
         f"person. A request may make {limits.attempts} calls and climb {limits.escalations} times, "
-        f"within {span_text(limits.deadline)}."
+        f"within {span_text(limits.deadline)}.{review}"
     )
 
 
@@ -90,6 +97,8 @@ def sections(policy: Policy) -> Iterator[Section]:
         notes += [f"{n} {', then '.join(own)}" for n, own in orders.items() if own != row.models]
         title = f"{tier.capitalize()}: {row.job}"
         yield Section("tier", title, [table[name] for name in here], f"{'; '.join(notes)}.")
+    beside = [{"task": name, "what it has beside": words} for name, words in _beside(policy)]
+    yield Section("beside", "What some tasks have beside their tier", beside)
     rules = [{"rule": rule.name, "what it says": rule_words(rule)} for rule in policy.rules]
     yield Section("rules", "Rules, in the order in which they are tried", rules)
     if (step := policy.classify) is not None:
@@ -129,6 +138,32 @@ def sections(policy: Policy) -> Iterator[Section]:
     yield Section("thresholds", "Thresholds", threshold_rows(policy), note)
 
 
+#: What a task may have beside its tier, by the field that says so.
+_BESIDE: Mapping[str, str] = {
+    "deadline": "is given {}",
+    "slots": "has {} calls at once at most, in each process",
+    "breaker": "has failures of its own put models out for it alone",
+    "overflow": "goes to {} when its tier cannot take it in time",
+    "worth": "climbs in doubt only where that costs less than a wrong answer, ${}",
+    "climb_at_most": "has {:.0%} of its requests climb at most",
+    "over_share": "is answered with its caveat when more would climb",
+}
+
+
+def _beside(policy: Policy) -> Iterator[tuple[str, str]]:
+    """The tasks that have something beside their tier, each with a sentence."""
+    for name, task in policy.tasks.items():
+        usual = type(task).model_fields
+        values = {field: getattr(task, field) for field in _BESIDE}
+        words = [
+            _BESIDE[field].format(span_text(value) if isinstance(value, timedelta) else value)
+            for field, value in values.items()
+            if value != usual[field].default
+        ]
+        if words:
+            yield name, f"{_listed(words, 'and')}."
+
+
 def plan_words(plan: Plan) -> str:
     """A plan as a sentence."""
     words = [f"starts at {plan.start} at least"] if plan.start else []
@@ -137,7 +172,8 @@ def plan_words(plan: Plan) -> str:
     words.append(f"goes no higher than {plan.ceiling}")
     if plan.justify_above:
         words.append(f"needs a justification above {plan.justify_above}")
-    if sizes := [f"{limit:,} {name}" for name, limit in plan.context.given]:
+    overs = {str(name): _OVER[action] for name, action in plan.context.over.items()}
+    if sizes := [f"{limit:,} {name}{overs.get(name, '')}" for name, limit in plan.context.given]:
         words.append(f"takes {_listed(sizes, 'and')} tokens at most")
     return f"{plan.says}: {_listed(words, 'and')}."
 

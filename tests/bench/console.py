@@ -58,10 +58,11 @@ async def _measured(name: str, store: Store, settings: Settings) -> list[Measure
     assert await store.count(CaseFilter(state=None), clock.now()) == COUNT
 
     async def following() -> object:
-        return await store.next_cases("ann", waiting, clock.now())
+        return await store.next_case("ann", waiting, clock.now())
 
     async def claimed() -> object:
-        [case] = await store.next_cases("ann", waiting, clock.now())
+        case = await store.next_case("ann", waiting, clock.now())
+        assert case is not None
         return await store.claim(case.place, "ann", clock.now(), LEASE)
 
     async def page() -> object:

@@ -40,6 +40,10 @@ async def test_the_page_says_what_each_rule_did_and_for_whom(
         assert 'href="/requests/other-1?tenant=globex"' in page
         for task in running.running.rules.policy.tasks:
             assert task in page
+        assert "climbs in doubt only where that costs less than a wrong answer, $0.05" in _text(
+            page
+        )
+        assert "2,000 history (over it, the oldest is left out)" in _text(page)
 
         page = (await acme.get("/policy")).text
         assert "1 request, for example own-1" in _text(page)

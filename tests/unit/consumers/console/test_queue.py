@@ -1,20 +1,16 @@
 """What a row of the queue says, whose case it is, and what became of the cases of a job."""
 
-from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from consumers.console.errors import ImpossibleError
-from consumers.console.review_service import ReviewService
 from consumers.console.store import CaseFilter, Store
 from consumers.console.tables import Job
-from consumers.runtime.publisher import Publisher
 from schemas.dead_letter import Pointer
 from schemas.review import AuditLine
-from schemas.topics import Topics
 from schemas.verdict import Verdict
-from tests.builders import NOON, an_attempt, policies_of
+from tests.builders import NOON, an_attempt
 from tests.unit.consumers.console.world import (
     LEASE,
     a_decision,
@@ -69,34 +65,16 @@ async def test_an_assigned_case_is_the_next_one_for_nobody_else(store: Store) ->
     await take(store, a_line("assign", 0, letter=letter(0), tenant="default", assignee="bob"))
     assert (await taken(store, 0)).assigned_to == "bob"
 
-    assert not await store.next_cases("ann", CaseFilter(), NOON)
-    assert await store.next_cases("bob", CaseFilter(), NOON)
-    assert await store.next_cases("ann", CaseFilter(assigned_to="bob"), NOON)
+    assert await store.next_case("ann", CaseFilter(), NOON) is None
+    assert await store.next_case("bob", CaseFilter(), NOON) is not None
+    assert await store.next_case("ann", CaseFilter(assigned_to="bob"), NOON) is not None
     assert await store.count(CaseFilter(assigned_to="bob"), NOON) == 1
     await take(store, a_line("assign", 1, letter=letter(0), tenant="globex", assignee="eve"))
     assert (await taken(store, 0)).assigned_to == "bob"
     await take(store, a_line("assign", 2, letter=letter(0), tenant="default", at=NOON - LEASE))
     assert (await taken(store, 0)).assigned_to == "bob"  # the newest line counts
     await store.assign(place(0), None)
-    assert await store.next_cases("ann", CaseFilter(), NOON)
-
-
-async def test_reviewers_who_ask_at_the_same_time_are_offered_different_cases(
-    store: Store,
-) -> None:
-    """Until an offer has lapsed; where too few cases wait, several look at one."""
-    await take(store, *(a_letter_record(number) for number in range(2)))
-    now, sending = [NOON], cast(Publisher, None)  # nothing is sent here
-    reviews = ReviewService(store, sending, policies_of(), Topics(), lambda: now[0])
-
-    async def offered(who: str, after: str | None = None) -> int | None:
-        case = await reviews.next_case(who, CaseFilter(), after)
-        return case.letter.offset if case else None
-
-    assert [await offered(who) for who in ("ann", "bob", "cid", "ann", "bob")] == [0, 1, 0, 0, 1]
-    assert await offered("ann", place(1)) is None
-    now[0] += timedelta(minutes=1)
-    assert await offered("bob") == 0
+    assert await store.next_case("ann", CaseFilter(), NOON) is not None
 
 
 async def test_filters_are_kept_by_name_for_each_person(store: Store) -> None:

@@ -282,13 +282,14 @@ async def test_the_next_case_is_the_most_urgent_that_is_free_or_one_s_own(store:
 
     async def following(after: int | None) -> int | None:
         last = place(after) if after is not None else None
-        cases = await store.next_cases("ann", OPEN, now, after=last)
-        return cases[0].letter.offset if cases else None
+        case = await store.next_case("ann", OPEN, now, after=last)
+        return case.letter.offset if case else None
 
     assert await following(None) == 1
     assert await following(1) == 2
     assert await following(3) is None
-    [freed] = await store.next_cases("ann", OPEN, now + LEASE)
+    freed = await store.next_case("ann", OPEN, now + LEASE)
+    assert freed is not None
     assert freed.place == place(0)
 
 
@@ -455,7 +456,7 @@ async def test_a_page_does_not_go_on_behind_a_case_of_another_tenant(store: Stor
     assert len(await store.cases(mine, NOON)) == 2
     for after in (place(0), "llm.dead-letters-9-9", "no place"):
         assert await store.cases(mine, NOON, after=after) == []
-        assert await store.next_cases("ann", mine, NOON, after=after) == []
+        assert await store.next_case("ann", mine, NOON, after=after) is None
 
 
 async def test_a_store_that_another_version_made_is_not_used(url: str) -> None:

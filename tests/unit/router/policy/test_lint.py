@@ -11,6 +11,7 @@ from router.request.signals import measure
 from router.route import explain
 from router.route.explain import (
     explain_route,
+    lead,
     plan_words,
     rule_words,
     sections,
@@ -204,6 +205,30 @@ def test_the_policy_is_shown_as_a_product_manager_asks_for_it():
     assert "'money', 'what counts': 'billing_dispute, unless the task" in shown
 
 
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ("slots: 5", "has 5 calls at once at most, in each process."),
+        ("overflow: balanced", "goes to balanced when its tier cannot take it in time."),
+        ("breaker: own", "has failures of its own put models out for it alone."),
+        ("deadline: 6h", "is given 6h."),
+    ],
+)
+def test_what_a_task_has_beside_its_tier_is_shown(fields, words):
+    reason = "    reason: a person reads it next to the thread"
+    policy = policy_with(reason, f"    {fields}\n{reason}")
+    [beside] = [section for section in sections(policy) if section.name == "beside"]
+    rows = {row["task"]: row["what it has beside"] for row in beside.rows}
+
+    assert rows["brief"].endswith(words)
+    assert "a wrong answer, $0.05, has 20% of its requests climb" in rows["batch_enrichment"]
+    assert "rewrite" not in rows
+
+
+def test_how_often_the_policy_is_reviewed_is_said():
+    assert lead(load_policy(SHIPPED, "routing.yaml")).endswith(" It is reviewed every 7d.")
+
+
 def test_a_task_whose_backup_is_not_its_tiers_says_so():
     text = SHIPPED.replace("[sim-medium, sim-medium-b]", "[sim-medium, sim-large-b, sim-medium-b]")
     policy = load_policy(text.replace("[sim-large, sim-large-b]", "[sim-large]"), "routing.yaml")
@@ -223,6 +248,10 @@ def test_a_task_whose_backup_is_not_its_tiers_says_so():
         (
             {"context": {"history": 2000, "total": 6000}},
             "and takes 2,000 history and 6,000 total tokens at most.",
+        ),
+        (
+            {"context": {"history": 2000, "total": 6000, "over": {"history": "trim"}}},
+            "2,000 history (over it, the oldest is left out) and 6,000 total tokens at most.",
         ),
     ],
 )
