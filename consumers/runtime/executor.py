@@ -66,51 +66,45 @@ class SyncExecutor:
 
     def start(self, partition: Partition, records: Sequence[Record]) -> None:
         """Decide about each record, and hand the outcomes to the partition."""
-        decided = []
-        receive, decide, shell = self._tracing.receive, self._decide, self._shell
-        mark, group = self._guard.mark, self._guard.group
+        outcomes = []
+        receive, mark, group = self._tracing.receive, self._guard.mark, self._guard.group
         number = self._guard.number(partition.source.topic)
         for record in records:
             mark.set(number, record.partition, record.offset)
             failpoint_of(record)
-            hop = receive(record, group)
-            set_current(hop)
-            try:
-                led_to = shell.decide(decide, record)
-            except NotYetError:
-                self._decide_later(partition, record, hop)
-                continue
-            decided.append((record.offset, hop.stamp(led_to, record.partition)))
-            if hop.is_recording:
-                partition.traced[record.offset] = hop
+            outcome = self._decided(partition, record, receive(record, group))
+            if outcome is not None:
+                outcomes.append((record.offset, outcome))
         mark.clear()
         set_current(None)
         self._tracing.count(group, records)
         failpoint("decided")
-        if decided:
-            partition.finish(decided)
+        if outcomes:
+            partition.finish(outcomes)
 
-    def _decide_later(self, partition: Partition, record: Record, hop: Hop) -> None:
-        self.looks += 1
-        self._waiting += 1
-        delay = _LOOK_AGAIN * (1 + self._waiting / 200)
-        asyncio.get_running_loop().call_later(delay, self._decide_again, partition, record, hop)
+    def _decided(self, partition: Partition, record: Record, hop: Hop) -> Sequence[Outgoing] | None:
+        """What a record leads to, traced and stamped; None where it is decided about later."""
+        set_current(hop)
+        try:
+            led_to = self._shell.decide(self._decide, record)
+        except NotYetError:
+            self.looks += 1
+            self._waiting += 1
+            delay = _LOOK_AGAIN * (1 + self._waiting / 200)
+            asyncio.get_running_loop().call_later(delay, self._decide_again, partition, record, hop)
+            return None
+        if hop.is_recording:
+            partition.traced[record.offset] = hop
+        return hop.stamp(led_to, record.partition)
 
     def _decide_again(self, partition: Partition, record: Record, hop: Hop) -> None:
         self._waiting -= 1
         if partition.is_closed:  # the next owner decides about it
             hop.lost()
             return
-        set_current(hop)
-        try:
-            with self._guard.on(record):
-                led_to = self._shell.decide(self._decide, record)
-        except NotYetError:
-            self._decide_later(partition, record, hop)
-            return
-        if hop.is_recording:
-            partition.traced[record.offset] = hop
-        if not partition.finish([(record.offset, hop.stamp(led_to, record.partition))]):
+        with self._guard.on(record):
+            outcome = self._decided(partition, record, hop)
+        if outcome is not None and not partition.finish([(record.offset, outcome)]):
             partition.lose_traces()
 
     async def wait_idle(self, limit: float, *, may_rest: bool = False) -> None:

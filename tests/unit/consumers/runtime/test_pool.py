@@ -52,7 +52,7 @@ async def _certainly() -> bool:
     return True
 
 
-def _held(*offsets: int, is_ours: Callable[[], Awaitable[bool]] = _certainly) -> Partition:
+def a_partition(*offsets: int, is_ours: Callable[[], Awaitable[bool]] = _certainly) -> Partition:
     """The partition as it is held from one assignment on, with records in hand."""
 
     async def nothing_committed(_: TopicPartition) -> Completion | None:
@@ -72,7 +72,7 @@ def _held(*offsets: int, is_ours: Callable[[], Awaitable[bool]] = _certainly) ->
     return partition
 
 
-def _record(offset: int) -> Record:
+def a_fetched_record(offset: int, value: bytes = b"") -> Record:
     record: Record = ConsumerRecord(
         topic=_SOURCE.topic,
         partition=_SOURCE.partition,
@@ -80,10 +80,10 @@ def _record(offset: int) -> Record:
         timestamp=0,
         timestamp_type=1,
         key=None,
-        value=b"",
+        value=value,
         checksum=None,
         serialized_key_size=-1,
-        serialized_value_size=0,
+        serialized_value_size=len(value),
         headers=(),
     )
     return record
@@ -104,10 +104,10 @@ async def test_letting_go_of_a_lost_partition_spares_what_began_since_it_came_ba
         return []
 
     pool = _pool(handle, 0.0)
-    lost, again = _held(0, 1), _held(0, 1)
+    lost, again = a_partition(0, 1), a_partition(0, 1)
     async with asyncio.timeout(10), pool.open():
-        pool.start(lost, [_record(0), _record(1)])
-        pool.start(again, [_record(0), _record(1)])
+        pool.start(lost, [a_fetched_record(0), a_fetched_record(1)])
+        pool.start(again, [a_fetched_record(0), a_fetched_record(1)])
 
         assert pool.cancel_all(lost) == 2
         await are_cancelled.wait()
@@ -125,9 +125,9 @@ async def test_a_record_that_its_stage_fails_at_stops_no_other(error: Exception)
             raise error
         return []
 
-    pool, held = _pool(handle, 0.0), _held(0, 1)
+    pool, held = _pool(handle, 0.0), a_partition(0, 1)
     async with asyncio.timeout(10), pool.open():
-        pool.start(held, [_record(0), _record(1)])
+        pool.start(held, [a_fetched_record(0), a_fetched_record(1)])
         await pool.wait_idle(10)
 
     assert held.in_flight == 0
@@ -149,9 +149,9 @@ async def test_what_waits_is_let_go_at_once_and_what_runs_after_a_last_grace() -
         return []
 
     pool = _pool(handle, 3_600.0)
-    lost = _held(0, 1)
+    lost = a_partition(0, 1)
     async with asyncio.timeout(10), pool.open():
-        pool.start(lost, [_record(0), _record(1)])
+        pool.start(lost, [a_fetched_record(0), a_fetched_record(1)])
         await asyncio.sleep(0)
         assert pool.cancel_all(lost) == 1
         await is_over.wait()
@@ -167,9 +167,9 @@ async def test_what_has_just_ended_is_no_call_that_is_abandoned() -> None:
     async def handle(record: Record, slot: Slot) -> list[Outgoing]:
         return []
 
-    pool, held = _pool(handle, 0.0), _held(0)
+    pool, held = _pool(handle, 0.0), a_partition(0)
     async with asyncio.timeout(10), pool.open():
-        pool.start(held, [_record(0)])
+        pool.start(held, [a_fetched_record(0)])
         while not held._finished:  # noqa: ASYNC110  it turns in the next turn
             await asyncio.sleep(0)
         assert pool.in_flight == 1
@@ -191,13 +191,13 @@ async def test_a_commit_in_doubt_holds_up_calls_and_a_move_waits_for_who_has_pai
         calls.append(record.offset)
         return []
 
-    pool, partition = _pool(handle, 0.0), _held(0, 1, is_ours=is_unknown)
+    pool, partition = _pool(handle, 0.0), a_partition(0, 1, is_ours=is_unknown)
     partition.open()
     async with asyncio.timeout(10), pool.open(), asyncio.TaskGroup() as tasks:
         tasks.create_task(partition.run_commits())
         partition.finish([(0, [])])
         await asked.wait()
-        pool.start(partition, [_record(1)])
+        pool.start(partition, [a_fetched_record(1)])
         await waits.wait()
         await pool.wait_idle(0.1, may_rest=True)
         assert (calls, pool.in_flight) == ([], 1)
@@ -215,7 +215,7 @@ async def test_while_a_commit_hangs_no_call_is_begun() -> None:
             begun.set()
             await may_end.wait()
 
-    partition = _held(0, 1)
+    partition = a_partition(0, 1)
     partition._writer = Hanging(Clients(KafkaSettings()), _SOURCE, "work.low")
     partition._writer.needs_start = False
     partition.open()
@@ -249,8 +249,8 @@ async def test_a_record_that_cannot_be_decided_about_yet_is_passed_by_the_others
         return []
 
     deciding = SyncExecutor(decide, Shell(Pointers()), Guard(), Telemetry().tracing)
-    held = _held(0, 1, 2)
-    deciding.start(held, [_record(0), _record(1), _record(2)])
+    held = a_partition(0, 1, 2)
+    deciding.start(held, [a_fetched_record(0), a_fetched_record(1), a_fetched_record(2)])
     assert [offset for offset, _ in held._finished] == [1, 2]
 
     async with asyncio.timeout(10):
@@ -270,8 +270,8 @@ async def test_what_waits_for_a_decision_holds_no_flush_up_and_ends_with_its_par
         raise NotYetError
 
     deciding = SyncExecutor(decide, Shell(Pointers()), Guard(), Telemetry().tracing)
-    held = _held(0)
-    deciding.start(held, [_record(0)])
+    held = a_partition(0)
+    deciding.start(held, [a_fetched_record(0)])
     async with asyncio.timeout(10):
         assert await held.flush(5.0)
         while len(looked) < 3:  # noqa: ASYNC110  it turns with time
