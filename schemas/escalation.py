@@ -93,6 +93,7 @@ class RouteTaken(Contract):
     #: `long_context` or `rule`; of an escalation the kind of its reason, as `failed_validation`.
     moved_by: Many[Reason] | None = None
     #: The tier that the policy wanted where the plan lowered the request: it may climb back there.
+    #: Of a classify step, the tier that a reviewer wants for the answer.
     wanted: Tier | None = None
     policy_version: Name
     #: The digest of the release: of the policy and its prompts. Earlier software wrote that of the
@@ -117,6 +118,8 @@ class _Envelope(Contract):
     plan: Name | None = None
     #: True where nothing proves the tenant: then claims can only make us more careful.
     is_unproven: bool = False
+    #: True where a person has seen the request and sent it on.
+    is_seen: bool = False
     generation: Generation = 1
     task: Name | None = None
     origin: Origin

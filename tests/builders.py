@@ -55,6 +55,11 @@ def policy_with(**sections: Any) -> Policy:
     return Policy.model_validate(policy)
 
 
+def with_task(task: str = "support_answer", /, **fields: Any) -> Policy:
+    """The shipped policy with other fields in a task's row."""
+    return policy_with(tasks={task: fields})
+
+
 @cache
 def the_prompts() -> Prompts:
     """The prompts that are shipped."""

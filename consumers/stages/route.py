@@ -182,6 +182,7 @@ class Router:
             tenant=request.tenant,
             plan=request.plan,
             is_unproven=escalation.is_unproven,
+            is_seen=escalation.is_seen,
             generation=escalation.generation,
             task=decided.task,
             origin=escalation.origin,

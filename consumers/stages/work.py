@@ -266,6 +266,7 @@ class Worker(AttemptRunner):
             tenant=tier_run.request.tenant,
             plan=tier_run.request.plan,
             is_unproven=assignment.is_unproven,
+            is_seen=assignment.is_seen,
             generation=assignment.generation,
             task=assignment.task,
             origin=assignment.origin,

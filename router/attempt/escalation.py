@@ -99,29 +99,28 @@ def _first_route(
     classification: Classification | None,
 ) -> Route | GiveUp:
     """A route by the rules, with the request's deadline."""
+    anew = escalation.is_seen or escalation.reason in (Reason.REQUEUED, Reason.ASKED_BY_CONSOLE)
     decided = route(
         request,
         policy,
         now,
         classification=classification,
-        accepted_at=escalation.origin.appended_at
-        if escalation.reason not in (Reason.REQUEUED, Reason.ASKED_BY_CONSOLE)
-        else now,
-        is_seen=escalation.generation > 1,
+        accepted_at=now if anew else escalation.origin.appended_at,
+        is_seen=escalation.is_seen,
     )
     if isinstance(decided, GiveUp):
         return decided
 
-    tier, rule, reason = decided.tier, decided.rule, decided.reason
-    if escalation.tier in policy.tiers and decided.step == "answer":
-        tier, rule, reason = escalation.tier, "review", f"a reviewer wants {escalation.tier}"
-    return decided._replace(
-        tier=tier,
-        rule=rule,
-        reason=reason,
-        deadline=min(decided.deadline, escalation.deadline),
-        code=escalation.reason,
-    )
+    last, chosen = escalation.routes[-1] if escalation.routes else None, escalation.tier
+    if last is not None and last.step == "classify":
+        chosen = chosen or last.wanted
+    if chosen in policy.tiers and decided.step == "classify":
+        decided = decided._replace(wanted=chosen)
+    elif chosen in policy.tiers:
+        words = f"a reviewer wants {chosen}"
+        decided = decided._replace(tier=chosen, rule="review", reason=words)
+    deadline = min(decided.deadline, escalation.deadline)
+    return decided._replace(deadline=deadline, code=escalation.reason)
 
 
 def _unclassified(

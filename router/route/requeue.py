@@ -17,9 +17,9 @@ def requeued(
 ) -> Escalation:
     """The escalation that starts the request's next generation, with the history it has.
 
-    A person asked for it, so it gets a fresh allowance of attempts, in `tier` where one is given,
-    else where the policy sends it. `router.review.decisions.refusal_of` checks whether it may be
-    requeued.
+    A person has seen it and asked for it, so it gets a fresh allowance of attempts, in `tier` where
+    one is given, else where the policy sends it. `router.review.decisions.refusal_of` checks
+    whether it may be requeued.
     """
     return Escalation(
         **envelope_fields(letter),
@@ -29,6 +29,7 @@ def requeued(
         routes=[],
         reason=Reason.REQUEUED,
         tier=tier,
+        is_seen=True,
     )
 
 
@@ -38,6 +39,7 @@ def handed_back(assignment: Assignment) -> Escalation:
     fields = {name: getattr(assignment, name) for name in type(assignment).model_fields}
     # The task is found again with the new route, unless an answer was tried for it.
     has_task = bool(before) and before[-1].step == "answer"
+    by_person = taken.tier if taken.rule == "review" else None
     return Escalation(
         **{
             **fields,
@@ -45,7 +47,7 @@ def handed_back(assignment: Assignment) -> Escalation:
             "task": assignment.task if has_task else None,
             "reason": taken.code or Reason.POLICY_REPLACED,
             "detail": "",
-            "tier": taken.tier if taken.rule == "review" else None,
+            "tier": taken.wanted if taken.step == "classify" else by_person,
             "replaced_policy": release_in_words(taken),
         }
     )

@@ -1,13 +1,16 @@
 """A person as a route: before any model, or before an answer is published; and doubt."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from router.attempt.escalation import climb
 from router.attempt.next_step import next_step
+from router.policy.table import Policy
 from router.review.cases import risk_of
 from router.route.explain import explained
+from router.route.requeue import requeued
 from router.route.routing import GiveUp, Route, route, route_fields
 from schemas.base import Tier
 from schemas.dead_letter import DeadLetter, Pointer
@@ -23,6 +26,7 @@ from tests.builders import (
     an_escalation,
     policy_with,
     the_policy,
+    with_task,
 )
 
 LOW, BALANCED, PREMIUM = Tier
@@ -69,20 +73,15 @@ def taken(decided: Route) -> RouteTaken:
 
 
 @pytest.mark.parametrize(
-    ("sections", "by"),
+    ("policy", "by"),
     [
-        pytest.param({"rules": [FIRST]}, "first: first says so", id="a rule"),
-        pytest.param({"rules": [APPROVES, FIRST]}, "first: ", id="the strictest rule"),
-        pytest.param({"rules": [FIRST, APPROVES]}, "first: ", id="in any order"),
-        pytest.param(
-            {"tasks": {"support_answer": {"approval": "person_first"}}},
-            "task support_answer: ",
-            id="a row",
-        ),
+        pytest.param(policy_with(rules=[FIRST]), "first: first says so", id="a rule"),
+        pytest.param(policy_with(rules=[APPROVES, FIRST]), "first: ", id="the strictest rule"),
+        pytest.param(policy_with(rules=[FIRST, APPROVES]), "first: ", id="in any order"),
+        pytest.param(with_task(approval="person_first"), "task support_answer: ", id="a row"),
     ],
 )
-def test_a_person_may_have_a_request_before_any_model(sections: dict[str, Any], by: str) -> None:
-    policy = policy_with(**sections)
+def test_a_person_may_have_a_request_before_any_model(policy: Policy, by: str) -> None:
     decided = route(a_request(), policy, NOON)
 
     assert isinstance(decided, GiveUp)
@@ -119,41 +118,43 @@ def test_no_model_classifies_what_a_person_has_first(when: dict[str, Any], is_fi
     assert route(request, policy, NOON, is_seen=True) == sent
 
 
-def test_what_a_person_sent_through_to_a_model_comes_back_for_approval() -> None:
-    for sections in (
-        {"rules": [FIRST]},
-        {"tasks": {"support_answer": {"approval": "person_first"}}},
-    ):
-        policy = policy_with(**sections)
-        sent = an_escalation(reason=Reason.REQUEUED, routes=[], generation=2, attempts=[])
-        decided = climb(sent, a_request(), policy, NOON)
-        assert isinstance(decided, Route)
+LETTER = DeadLetter(
+    request_id="req-1",
+    task="support_answer",
+    reason=Reason.PERSON_FIRST,
+    detail="first: it says so",
+    stage="route",
+    source=Pointer(topic="llm.intake", partition=1, offset=7),
+    failed_at=NOON,
+)
 
-        step = next_step(
-            an_assignment(routes=[taken(decided)]),
-            [an_attempt(decided.tier, outcome="accepted", reason=None)],
-            policy,
-            NOON,
-        )
-        assert isinstance(step, GiveUp)
-        assert step.reason is Reason.APPROVAL_REQUIRED
+
+@pytest.mark.parametrize(
+    "policy", [policy_with(rules=[FIRST]), with_task(approval="person_first")], ids=["rule", "row"]
+)
+def test_what_a_person_sent_through_to_a_model_comes_back_for_approval(policy: Policy) -> None:
+    sent = requeued(LETTER, policy, NOON + timedelta(minutes=15))
+    decided = climb(sent, a_request(), policy, NOON)
+    assert isinstance(decided, Route)
+    unseen = climb(sent.model_copy(update={"is_seen": False}), a_request(), policy, NOON)
+    assert isinstance(unseen, GiveUp), "what counts is the person, not the generation"
+
+    step = next_step(
+        an_assignment(routes=[taken(decided)]),
+        [an_attempt(decided.tier, outcome="accepted", reason=None)],
+        policy,
+        NOON,
+    )
+    assert isinstance(step, GiveUp)
+    assert step.reason is Reason.APPROVAL_REQUIRED
 
 
 def test_a_request_that_a_person_has_first_is_an_urgent_case() -> None:
-    letter = DeadLetter(
-        request_id="req-1",
-        task="support_answer",
-        reason=Reason.PERSON_FIRST,
-        detail="first: it says so",
-        stage="route",
-        source=Pointer(topic="llm.intake", partition=1, offset=7),
-        failed_at=NOON,
-    )
-    assert risk_of(letter, the_policy()) == "high"
+    assert risk_of(LETTER, the_policy()) == "high"
 
 
 def test_an_untagged_request_may_be_a_persons_once_it_is_classified() -> None:
-    policy = policy_with(tasks={"policy_question": {"approval": "person_first"}})
+    policy = with_task("policy_question", approval="person_first")
     classified = an_escalation(
         task=None,
         classification=Classification(task="support_answer"),

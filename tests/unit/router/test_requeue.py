@@ -1,6 +1,7 @@
 """A person sends a dead letter through again: a new generation with the history of the old ones."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -8,14 +9,22 @@ from router.attempt.escalation import climb
 from router.policy.table import Policy
 from router.review.decisions import refusal_of
 from router.route.requeue import handed_back, requeued
-from router.route.routing import GiveUp, Route, route
+from router.route.routing import GiveUp, Route, route, route_fields
 from schemas.base import Tier
 from schemas.codec import dump_envelope, read_envelope
 from schemas.dead_letter import DeadLetter, Pointer
 from schemas.escalation import Assignment, Classification, Escalation, RouteTaken
 from schemas.reasons import Reason
 from schemas.review import Decision
-from tests.builders import NOON, a_request, a_route, an_assignment, an_attempt, the_policy
+from tests.builders import (
+    NOON,
+    a_request,
+    a_route,
+    an_assignment,
+    an_attempt,
+    an_escalation,
+    the_policy,
+)
 
 LATER = NOON + timedelta(hours=2)
 IN_TIME = LATER + timedelta(minutes=15)
@@ -50,6 +59,7 @@ def test_the_next_generation_begins_with_the_history_of_the_last() -> None:
     escalation = again(letter)
 
     assert (escalation.id, escalation.task, escalation.generation) == ("req-1", letter.task, 2)
+    assert escalation.is_seen
     assert escalation.reason is Reason.REQUEUED
     assert escalation.attempts == list(letter.attempts)
     assert escalation.routes == []
@@ -205,6 +215,29 @@ def test_a_reviewers_tier_is_kept_when_its_route_is_taken_back() -> None:
 
     assert isinstance(decided, Route)
     assert (decided.tier, decided.rule) == (Tier.PREMIUM, "review")
+
+
+@pytest.mark.parametrize("found", ["rewrite", None])
+def test_a_reviewers_tier_outlasts_the_classify_step(found: str | None) -> None:
+    """Whether that finds a task or not, and also where its route is taken back."""
+    request, policy = a_request(task=None), the_policy()
+    sent = requeued(a_letter(task=None), policy, IN_TIME, tier=Tier.PREMIUM)
+    first = climb(sent, request, policy, LATER)
+    assert isinstance(first, Route)
+    assert (first.tier, first.step) == (Tier.LOW, "classify")
+
+    taken = RouteTaken.model_validate(route_fields(first, "0123456789ab", LATER))
+    fields: Any = {"routes": [taken], "task": None, "deadline": IN_TIME, "is_seen": True}
+    classification = Classification(task=found) if found else None
+    reason = Reason.CLASSIFIED if found else Reason.EMPTY
+    back = an_escalation(**fields, attempts=[], reason=reason, classification=classification)
+    decided = climb(back, request, policy, LATER)
+    assert isinstance(decided, Route)
+    assert (decided.tier, decided.rule) == (Tier.PREMIUM, "review")
+    assert decided.task == (found or "general")
+
+    anew = handed_back(an_assignment(**fields, generation=2))
+    assert (anew.tier, anew.is_seen) == (Tier.PREMIUM, True)
 
 
 def test_a_deadline_that_passed_meanwhile_says_what_was_waited_for() -> None:

@@ -135,6 +135,25 @@ def test_a_request_that_a_person_has_first_is_a_case_with_its_task_and_a_notice(
     assert router_info.output["answer"].startswith("Your request is with our team")
 
 
+def test_a_producer_cannot_say_that_a_person_has_seen_its_request() -> None:
+    forged = {"is_seen": True, "generation": 2, "reason": "requeued", "routes": []}
+    raw = orjson.dumps({**orjson.loads(RAW), **forged})
+    headers = [("tierline-is-seen", b"true"), ("tierline-generation", b"2")]
+    router, classified = (
+        router_of(approval="person_first"),
+        an_escalation(
+            reason=Reason.CLASSIFIED, routes=[a_route(Tier.LOW, step="classify")], attempts=[]
+        ),
+    )
+
+    for record in (
+        a_record(raw, headers=headers),
+        a_record(dump_envelope(classified, raw), topic="llm.escalations", headers=headers),
+    ):
+        [letter] = decided(router, record)
+        assert read_dead_letter(letter.headers).reason is Reason.PERSON_FIRST
+
+
 def test_a_classified_request_that_a_person_has_first_is_a_case_of_the_task_it_is() -> None:
     policy = policy_with(tasks={"policy_question": {"approval": "person_first"}})
     raw = b'{"id":"req-1","input":"My lawyer will write to you"}'

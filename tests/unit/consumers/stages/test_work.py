@@ -11,27 +11,36 @@ import pytest
 
 from consumers.policies import Policies
 from consumers.providers.client import Providers
-from consumers.providers.gate import Admission, Gate
-from consumers.providers.settings import ModelLimits, ProviderSettings
+from consumers.providers.settings import ProviderSettings
 from consumers.rules import load_rules
 from consumers.settings import Settings
 from consumers.stages.ports import CallModels, Slot
 from consumers.stages.route import Router
-from consumers.stages.work import Worker
 from consumers.telemetry.observer import Observer
 from router.policy.table import Policy
 from router.prompts.chat_fields import OPENAI, ChatFields
 from router.releases.bundle import Bundle
 from router.reply.reply import CallFailure, Reply
+from router.route.requeue import requeued
 from schemas.attempt import Attempt, LedgerEntry
 from schemas.base import Tier
-from schemas.codec import Outgoing, read_dead_letter, read_envelope, read_model
-from schemas.escalation import Escalation
+from schemas.codec import Outgoing, dump_envelope, read_dead_letter, read_envelope, read_model
+from schemas.escalation import Assignment, Escalation
 from schemas.reasons import Reason
 from schemas.result import Result
 from schemas.topics import Topics
 from schemas.usage import Usage
-from tests.builders import NOON, Restless, a_record, a_worker, decided, handled, policy_with
+from tests.builders import (
+    NOON,
+    Restless,
+    a_record,
+    a_worker,
+    decided,
+    handled,
+    policy_with,
+    with_task,
+)
+from tests.unit.router.test_requeue import a_letter
 
 pytestmark = pytest.mark.anyio
 
@@ -302,50 +311,21 @@ async def test_no_call_is_made_for_a_record_whose_partition_moved_since_it_was_f
     assert place.rests == 1
 
 
-def _filled(**row: Any) -> tuple[Worker, Gate, Admission]:
-    """A worker whose task has one slot, and the call that has it."""
-    policy = policy_with(tasks={"extraction": {"slots": 1, **row}})
-    gate = Gate(lambda _: ModelLimits(), lambda: 1)
-    gate.serve([policy])
-    model, own = policy.models["sim-small"], policy.apart("extraction")
-    held = gate.admit(model, (Tier.LOW, 1), 0, own)
-    assert isinstance(held, Admission)
-    answer = {"name": "Jo", "order_number": "7", "date": None, "confidence": 0.99}
-    provider = Answers(orjson.dumps(answer).decode(), {})
-    policies = Policies(Bundle(policy, RULES.prompts))
-    worker = a_worker(Tier.LOW, policies, provider, gate=gate)
-    return worker, gate, held
+async def test_what_a_person_has_sent_to_a_tier_is_classified_and_goes_there_unasked() -> None:
+    """They have seen it, so a row with `person_first` does not stop it again."""
+    policies = Policies(Bundle(with_task("rewrite", approval="person_first"), RULES.prompts))
+    router = Router(policies, TOPICS, lambda: NOON)
+    letter, raw = a_letter(task=None, attempts=()), b'{"input":"Make this friendlier: no, order 7"}'
+    sent = requeued(letter, policies.active.policy, NOON + timedelta(minutes=15), tier=Tier.PREMIUM)
+    record = a_record(dump_envelope(sent, raw), topic=TOPICS.escalations)
+    [assigned] = decided(router, record)
+    assert assigned.topic == TOPICS.tier(Tier.LOW)
 
+    found = {"task": "rewrite", "ambiguity": 0.1, "complexity": 1, "confidence": 0.99}
+    worker = a_worker(Tier.LOW, policies, Answers(orjson.dumps(found).decode(), {}))
+    *_, back = await handled(worker, a_record(assigned.value, topic=assigned.topic), Restless())
+    [out] = decided(router, a_record(back.value, topic=back.topic))
 
-def _assigned(worker: Worker) -> Any:
-    request = {"id": "r-1", "task": "extraction", "plan": "enterprise", "input": "Jo, order 7"}
-    router = Router(worker.refusals.policies, TOPICS, lambda: NOON)
-    [out] = decided(router, a_record(orjson.dumps(request)))
-    return a_record(out.value, topic=out.topic)
-
-
-async def test_who_waits_for_a_slot_of_its_task_holds_up_no_other_task() -> None:
-    worker, gate, held = _filled()
-    kept: list[bool] = []
-
-    class _Place(Restless):
-        async def wait(
-            self, seconds: float, *, keeps_place: bool = False, paid: bool = False
-        ) -> None:
-            kept.append(keeps_place)
-            if len(kept) == 3:
-                gate.settle(held, None)
-
-    _, result = await handled(worker, _assigned(worker), _Place())
-
-    assert kept == [False] * 3
-    assert result.topic == TOPICS.results
-
-
-async def test_who_finds_no_slot_takes_the_overflow_route_of_its_task() -> None:
-    worker, _, _ = _filled(overflow="balanced")
-
-    [out] = await handled(worker, _assigned(worker), Restless())
-
-    escalation, _ = read_envelope(Escalation, out.value)
-    assert (escalation.reason, escalation.attempts) == (Reason.OVERFLOW, [])
+    assignment, _ = read_envelope(Assignment, out.value)
+    assert (out.topic, assignment.task) == (TOPICS.tier(Tier.PREMIUM), "rewrite")
+    assert (assignment.route.rule, assignment.is_seen) == ("review", True)
