@@ -49,6 +49,8 @@ _GONE_AFTER, _MISSED_FOR = timedelta(seconds=30), timedelta(seconds=5)
 #: Releases that are ready for use. Others are read again when a request asks for one.
 _MOST_HELD = 4
 _MOST_MISSED = 1_000
+#: Is told what new requests are given.
+_Serve = Callable[[Sequence[Policy]], None]
 
 
 class ReleaseError(TierlineError):
@@ -77,8 +79,10 @@ class Policies:
         #: By digest.
         self._held = {files.digest: files}
         self._checks: list[Callable[[Bundle], None]] = []
-        #: Why releases cannot be applied here, by digest.
+        self._serving: list[_Serve] = []
+        #: Why releases cannot be applied here, by digest, and those of them that could be read.
         self._refused: dict[str, str] = {}
+        self._unfit: dict[str, Bundle] = {}
         #: What requests have asked for and was not here, since when; and what was looked for.
         self._missed: dict[str, datetime] = {}
         self._sought: set[str] = set()
@@ -146,22 +150,29 @@ class Policies:
         )
 
     async def of_letter(self, letter: DeadLetter) -> Bundle:
-        """The release under which a request was given up; the active one where nobody has it."""
-        digest = letter.policy_digest or ""
-        return self._held.get(digest) or await self._load(digest) or self.active
+        """The release under which a request was given up; the active one where nobody has it.
 
-    def require(self, check: Callable[[Bundle], None]) -> None:
+        A person decides by it, so it need not pass the checks of what is to be called here.
+        """
+        digest = letter.policy_digest or ""
+        bundle = self._held.get(digest) or await self._load(digest)
+        return bundle or self._unfit.get(digest) or self.active
+
+    def require(self, check: Callable[[Bundle], None], serve: _Serve = lambda _: None) -> None:
         """Apply only releases that pass a check, which raises TierlineError for the others.
 
-        It is raised here where the active one does not pass.
+        It is raised here where the active one does not pass. `serve` is told what new requests are
+        given, now and whenever that may have changed.
         """
         check(self.active)
         self._checks.append(check)
+        self._serving.append(serve)
         for digest, bundle in list(self._held.items()):
             if bundle is not self.active and not self._passes(bundle):
                 del self._held[digest]
         if self._candidate is not None:
             self._candidate = self._held.get(self._candidate.digest)
+        self._tell()
 
     def problems(self) -> Sequence[str]:
         """The releases that should be applied and cannot be, in words."""
@@ -242,18 +253,20 @@ class Policies:
             bundle = await self._load(digest) if digest else None
             if bundle is not None and not self.is_known.is_set():  # the topic may be read by now
                 self._apply(bundle, _COPY)
+                self._tell()
         self.is_known.set()
         await self._seek()
 
     async def _settle(self) -> None:
         """Apply what stands after all acts so far, as far as this process can."""
         standing = self._log.standing
+        candidate = standing.candidate
+        self._candidate = candidate and await self._load(candidate.release.digest)
         if standing.active is None:
             self._apply(self._files, _FILES)
         elif (active := await self._load(standing.active.digest)) is not None:
             self._apply(active, "llm.policy")
-        candidate = standing.candidate
-        self._candidate = candidate and await self._load(candidate.release.digest)
+        self._tell()
         if standing.last != self.act and not self.problems():
             self.act, self.since = standing.last, clock.now()
             self.changed.set()
@@ -303,6 +316,10 @@ class Policies:
                 check(bundle)
         except TierlineError as error:
             self._refuse(bundle.policy.version, bundle.digest, error)
+            self._unfit[bundle.digest] = bundle
+            others = [digest for digest in self._unfit if digest not in self._wanted()]
+            for digest in others[:-_MOST_HELD]:  # it is read again when a letter asks for it
+                del self._unfit[digest], self._refused[digest]
             return False
         return True
 
@@ -310,6 +327,11 @@ class Policies:
         why = str(error) if isinstance(error, TierlineError) else type(error).__name__
         _log.error("release cannot be applied", version=version, digest=digest, why=why)
         self._refused[digest] = f"release {version} ({digest}) cannot be applied here: {why}"
+
+    def _tell(self) -> None:
+        given = [bundle.policy for bundle in (self.active, self._candidate) if bundle is not None]
+        for serve in self._serving:
+            serve(given)
 
     def _apply(self, bundle: Bundle, source: str) -> None:
         if bundle is not self.active or source != self.source:

@@ -198,9 +198,8 @@ def _gate(
         return settings.limits_of(model.id) if settings else ModelLimits()
 
     gate = Gate(limits, lambda: max(stage.partition_count() for stage in stages))
-    served: list[Bundle] = []
 
-    def serve(bundle: Bundle) -> None:
+    def check(bundle: Bundle) -> None:
         for name, model in bundle.policy.models.items():
             if model.provider not in providers:
                 msg = (
@@ -208,10 +207,7 @@ def _gate(
                     f"set up: set {variable_of(model.provider)}__BASE_URL, then start again"
                 )
                 raise ReleaseError(msg)
-        held = {each.digest for each in policies.held} - {bundle.digest}
-        serving = [*(each for each in served if each.digest in held), bundle]
-        gate.serve([each.policy for each in serving])
-        served[:] = serving
+        gate.check(bundle.policy)
 
-    policies.require(serve)
+    policies.require(check, gate.serve)
     return gate

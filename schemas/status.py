@@ -24,6 +24,7 @@ __all__ = [
     "RefusedStatus",
     "StageStatus",
     "Status",
+    "TaskBreaker",
     "TopicStatus",
 ]
 
@@ -66,6 +67,15 @@ class StageStatus(Contract):
     topics: Many[TopicStatus] = Field(default_factory=list)
 
 
+class TaskBreaker(Contract):
+    """How a model is for a task whose failures count for itself alone."""
+
+    task: Name
+    breaker: BreakerState
+    #: Seconds until the task may call it again; 0: now.
+    wait_seconds: Seconds = 0
+
+
 class ModelStatus(Contract):
     """One model as one process sees it. Counts begin with the process."""
 
@@ -85,6 +95,8 @@ class ModelStatus(Contract):
     throttled: Count = 0
     #: Since the last status.
     calls_per_minute: Annotated[float, Field(ge=0, le=1e12)] = 0
+    #: How it is for each task with a breaker of its own; `breaker` is that of all others.
+    apart: Many[TaskBreaker] = Field(default_factory=list)
 
 
 class RefusedStatus(Contract):

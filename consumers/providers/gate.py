@@ -22,7 +22,7 @@ from router.policy.table import Model, Policy
 from router.reply.reply import CallFailure, Reply
 from schemas.base import Tier
 from schemas.reasons import Reason
-from schemas.status import ModelStatus
+from schemas.status import ModelStatus, TaskBreaker
 
 __all__ = ["Admission", "Gate"]
 
@@ -68,6 +68,9 @@ class _ModelState:
     limits: ModelLimits
     #: The tiers that call it for answers.
     tiers: set[Tier] = field(default_factory=set)
+    #: The tasks that have a breaker of their own under the releases served now; True: their rows
+    #: name a tier that calls it.
+    apart: dict[str, bool] = field(default_factory=dict)
     #: By the task that has one of its own; that of all others has no name.
     breakers: dict[str, Breaker] = field(init=False)
     concurrency: Concurrency = field(init=False)
@@ -93,9 +96,15 @@ class _ModelState:
             self.breakers[whose] = self._new_breaker()
         return self.breakers[whose]
 
+    def keep_apart(self, task: str, *, is_usual: bool) -> None:
+        """Give a task a breaker of its own."""
+        self.breaker_of(task)
+        self.apart[task] = self.apart.get(task, False) or is_usual
+
     def is_out(self, now: float) -> bool:
-        """True while nobody may call it."""
-        return all(breaker.wait(now) > 0 for breaker in self.breakers.values())
+        """True while nobody who usually calls it may."""
+        usual = [task for task, is_usual in self.apart.items() if is_usual]
+        return all(self.breakers[whose].wait(now) > 0 for whose in ("", *usual))
 
     def held(self, seconds: float, now: float) -> None:
         """Nobody calls it for so long: whoever called, the account is the same."""
@@ -112,9 +121,11 @@ class _ModelState:
 
 
 class Gate:
-    """Limits and health of all models that a process calls, under every release that it has.
+    """Limits and health of all models that a process calls.
 
-    Two names for one model of one provider share its limits and its health.
+    Two names for one model of one provider share its limits and its health. The releases that are
+    served, which new requests are given, share the limits and hold the fetch up while their models
+    are out. What is left of earlier releases may call, too.
 
     A provider's limit per minute is split by `shares` over the tiers that use a model, and then
     evenly over the partitions of a tier's topic, of which there are `partitions`. A process has a
@@ -138,27 +149,32 @@ class Gate:
         self._shares: Mapping[tuple[Account, Tier], float] = {}
         self._states: dict[Account, _ModelState] = {}
 
+    def check(self, policy: Policy) -> None:
+        """Raises ProviderSettingsError where a tier that calls a model has no share of it."""
+        for (account, tier), part in self._parts([policy]).items():
+            if not part:
+                models = policy.models.items()
+                name = next(name for name, model in models if account_of(model) == account)
+                msg = f"limits of {name}: share leaves {tier} out, and a policy lets it call it"
+                raise ProviderSettingsError(msg)
+
     def serve(self, policies: Sequence[Policy]) -> None:
-        """Let the models of these policies be called. Raises ProviderSettingsError.
+        """Share the limits between the models of these policies, which have passed `check`.
 
         What is known of a model stays. Where its share changes, its buckets are empty again.
         """
         named = [(name, model) for policy in policies for name, model in policy.models.items()]
-        limits = {account_of(model): self._limits(model) for _, model in named}
-        given = {account: limit.share for account, limit in limits.items() if limit.share}
-        parts = shares(policies, given)
-        for (account, tier), part in parts.items():
-            if not part:
-                name = next(name for name, model in named if account_of(model) == account)
-                msg = f"limits of {name}: share leaves {tier} out, and a policy lets it call it"
-                raise ProviderSettingsError(msg)
+        accounts, now = {account_of(model) for _, model in named}, self._clock()
+        parts = self._parts(policies)
         keys = {*parts, *self._shares}
         changed = {key[0] for key in keys if parts.get(key) != self._shares.get(key)}
         for account, state in list(self._states.items()):
             state.tiers.clear()
+            state.apart.clear()
             if account in changed:
                 state.buckets.clear()
-            if account not in limits and not state.running:
+            is_waiting = any(breaker.wait(now) > 0 for breaker in state.breakers.values())
+            if account not in accounts and not state.running and not is_waiting:
                 del self._states[account]
         self._shares = parts
         for name, model in named:
@@ -167,6 +183,11 @@ class Gate:
             for tier, names in policy.models_by_tier.items():
                 for name in names:
                     self._state(policy.models[name]).tiers.add(tier)
+            for task, row in policy.tasks.items():
+                tiers = (row.tier, *row.escalation)
+                usual = {name for tier in tiers for name in policy.models_of(tier, task)}
+                for name in policy.apart(task).models:
+                    self._state(policy.models[name]).keep_apart(task, is_usual=name in usual)
 
     def is_out(self, model: Model, whose: str = "") -> bool:
         """True while the model is not to be called: it fails, it throttles, or it refuses us.
@@ -184,9 +205,13 @@ class Gate:
         return is_full
 
     def most_calls(self, tier: Tier) -> int:
-        """How many calls the models of a tier take at once, all together; 0 while all are out."""
+        """How many calls the models of a tier take at once, all together; 0 while all are out.
+
+        What is left in a tier that no release served now has is not held up.
+        """
         states, now = [each for each in self._states.values() if tier in each.tiers], self._clock()
         most = sum(state.concurrency.limit for state in states if not state.is_out(now))
+        most = most if states else _MANY
         self.waits += not most
         return most
 
@@ -268,9 +293,21 @@ class Gate:
                 calls=state.calls,
                 failures=state.failures,
                 throttled=state.throttled,
+                apart=[
+                    TaskBreaker(task=task, breaker=own.state(now), wait_seconds=own.wait(now))
+                    for task in sorted(state.apart)
+                    for own in (state.breakers[task],)
+                ],
             )
             for state in self._states.values()
         ]
+
+    def _parts(self, policies: Sequence[Policy]) -> Mapping[tuple[Account, Tier], float]:
+        """The share of each tier in each model that it calls under these policies."""
+        models = [model for policy in policies for model in policy.models.values()]
+        limits = {account_of(model): self._limits(model) for model in models}
+        given = {account: limit.share for account, limit in limits.items() if limit.share}
+        return shares(policies, given)
 
     def _state(self, model: Model, name: str = "") -> _ModelState:
         """A model's state. A request may be under a release that is served no more."""

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import ClassVar, Protocol, TypedDict
 
 from consumers.amounts import age
-from schemas.status import ModelStatus, Status, TopicStatus
+from schemas.status import ModelStatus, Status, TaskBreaker, TopicStatus
 
 __all__ = ["Processes", "summed"]
 
@@ -166,14 +166,24 @@ def _policy(status: Status) -> str:
 
 
 def _state(models: Sequence[ModelStatus]) -> str:
-    waiting = [model for model in models if model.wait_seconds > 0]
+    """How a model is, and for which tasks with a breaker of their own it is otherwise."""
+    state, limits = _health(models), {model.limited_by for model in models}
+    words = [text for why, text in _LIMITED.items() if why in limits and state == "well"]
+    by_task: dict[str, list[TaskBreaker]] = {}
+    for own in (own for model in models for own in model.apart):
+        by_task.setdefault(own.task, []).append(own)
+    apart = [(task, _health(owns)) for task, owns in sorted(by_task.items())]
+    tasks = [f"for {task}: {other}" for task, other in apart if other != state]
+    return "; ".join([", ".join([state, *words]), *tasks])
+
+
+def _health(parts: Sequence[ModelStatus | TaskBreaker]) -> str:
+    """How a model is by its breakers in several processes."""
+    waiting = [part for part in parts if part.wait_seconds > 0]
     if not waiting:
-        if not all(model.breaker == "closed" for model in models):
-            return "tried next"
-        limits = {model.limited_by for model in models}
-        return ", ".join(["well", *(text for why, text in _LIMITED.items() if why in limits)])
-    soonest = min(model.wait_seconds for model in waiting)
-    where = f" in {len(waiting)} of {len(models)}" if len(models) > 1 else ""
+        return "well" if all(part.breaker == "closed" for part in parts) else "tried next"
+    soonest = min(part.wait_seconds for part in waiting)
+    where = f" in {len(waiting)} of {len(parts)}" if len(parts) > 1 else ""
     return f"out{where}, tried in {age(soonest)}"
 
 

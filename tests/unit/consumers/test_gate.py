@@ -8,12 +8,13 @@ import pytest
 from consumers.providers.gate import Admission, Gate
 from consumers.providers.settings import ModelLimits, ProviderSettingsError
 from router.limits.shares import Account, account_of, shares
-from router.policy.table import Model, Policy
+from router.policy.table import Model
 from router.reply.reply import CallFailure, Reply
 from schemas.base import Tier
 from schemas.reasons import Reason
+from schemas.status import TaskBreaker
 from schemas.usage import Usage
-from tests.builders import the_policy
+from tests.builders import the_policy, with_task
 
 A, B = (the_policy().models[name] for name in ("sim-small", "sim-small-b"))
 HERE = (Tier.LOW, 0)
@@ -217,12 +218,6 @@ def test_a_gate_says_how_every_model_is() -> None:
     assert (b.breaker, b.calls, b.most_running) == ("closed", 0, 4)
 
 
-def policy_with(task: str, **row: Any) -> Policy:
-    fields = the_policy().model_dump()
-    fields["tasks"][task] |= row
-    return Policy.model_validate(fields)
-
-
 @pytest.mark.parametrize(
     ("row", "given", "expected"),
     [
@@ -246,7 +241,7 @@ def test_a_models_limit_is_shared_by_the_tiers_that_call_it(
     given: Mapping[Account, Mapping[Tier, float]],
     expected: Mapping[Tier, float],
 ) -> None:
-    found = shares([policy_with("support_answer", **row)], given)
+    found = shares([with_task("support_answer", **row)], given)
 
     own = {tier: part for (account, tier), part in found.items() if account == account_of(A)}
     assert own == expected
@@ -254,7 +249,7 @@ def test_a_models_limit_is_shared_by_the_tiers_that_call_it(
 
 def test_a_further_release_changes_shares_and_nothing_that_is_known() -> None:
     """What a provider has told us is so under every release."""
-    clock, more = Clock(), policy_with("support_answer", verify={"tier": Tier.LOW})
+    clock, more = Clock(), with_task("support_answer", verify={"tier": Tier.LOW})
     gate = a_gate(clock, requests_per_minute=600)
     assert calls_in(gate, clock, 60, a_reply()) > 500
     gate.serve([the_policy(), more])
@@ -263,6 +258,23 @@ def test_a_further_release_changes_shares_and_nothing_that_is_known() -> None:
     clock.now += 1
     call(gate, throttled(50.0))
     gate.serve([more])
+    assert gate.is_out(A)
+
+
+def test_what_is_left_of_a_release_that_is_over_may_call_a_little() -> None:
+    clock = Clock()
+    gate = a_gate(clock, requests_per_minute=600)
+    gate.serve([])
+
+    assert 30 <= calls_in(gate, clock, 60, a_reply()) <= 60, "a tenth"
+    assert gate.most_calls(Tier.LOW) > 0, "and is fetched where no release has its tier any more"
+
+
+def test_what_a_provider_has_asked_for_is_not_forgotten_with_its_release() -> None:
+    gate = a_gate(Clock())
+    call(gate, throttled(50.0))
+    gate.serve([])
+
     assert gate.is_out(A)
 
 
@@ -282,7 +294,7 @@ def test_a_release_may_give_a_name_to_another_model() -> None:
 def test_a_release_that_calls_without_a_share_is_refused_and_changes_nothing() -> None:
     gate = Gate(lambda _: ModelLimits(share={Tier.LOW: 1.0}), lambda: 1, Clock())
     with pytest.raises(ProviderSettingsError, match="share leaves"):
-        gate.serve([the_policy()])
+        gate.check(the_policy())
 
     assert gate.states() == []
 
@@ -312,7 +324,7 @@ def test_a_throttle_beside_calls_that_run_stops_no_other_call() -> None:
 
 
 def test_a_task_with_a_breaker_of_its_own_puts_no_model_out_for_others() -> None:
-    gate, own = a_gate(Clock()), policy_with("triage", breaker="own").apart("triage")
+    gate, own = a_gate(Clock()), with_task("triage", breaker="own").apart("triage")
     for _ in range(5):
         admission = gate.admit(A, HERE, 0, own, own.whose("sim-small"))
         assert isinstance(admission, Admission)
@@ -341,8 +353,46 @@ def test_others_failures_put_no_model_out_for_a_task_with_its_own_breaker() -> N
     assert gate.is_out(A, "triage")  # one account
 
 
+def test_a_task_with_its_own_breaker_is_fetched_for_before_its_first_call() -> None:
+    gate, policy = a_gate(Clock()), with_task("triage", breaker="own")
+    gate.serve([policy])
+    for model in policy.models.values():
+        for _ in range(5):
+            call(gate, failed(), model)
+    assert gate.most_calls(Tier.LOW) > 0
+    assert gate.most_calls(Tier.PREMIUM) == 0, "its row does not name that tier"
+
+    own = policy.apart("triage")
+    for name in ("sim-small", "sim-small-b"):
+        for _ in range(5):
+            admission = gate.admit(policy.models[name], HERE, 0, own, own.whose(name))
+            assert isinstance(admission, Admission)
+            gate.settle(admission, failed())
+    assert gate.most_calls(Tier.LOW) == 0
+    gate.serve([the_policy()])
+    assert gate.states()[0].apart == []
+
+
+def test_a_gate_says_how_every_model_is_for_tasks_with_their_own_breaker() -> None:
+    gate, policy = a_gate(Clock()), with_task("triage", breaker="own")
+    gate.serve([policy])
+    own = policy.apart("triage")
+    for _ in range(5):
+        admission = gate.admit(A, HERE, 0, own, own.whose("sim-small"))
+        assert isinstance(admission, Admission)
+        gate.settle(admission, failed())
+    states = {state.model: state for state in gate.states()}
+
+    a, b = states["sim-small"], states["sim-small-b"]
+    assert (a.breaker, a.apart) == (
+        "closed",
+        [TaskBreaker(task="triage", breaker="open", wait_seconds=30.0)],
+    )
+    assert b.apart == [TaskBreaker(task="triage", breaker="closed")]
+
+
 def test_a_tasks_slots_are_all_it_takes_and_are_given_back() -> None:
-    gate, own = a_gate(Clock()), policy_with("triage", slots=2).apart("triage")
+    gate, own = a_gate(Clock()), with_task("triage", slots=2).apart("triage")
     running = [gate.admit(A, HERE, 0, own) for _ in range(3)]
 
     assert [isinstance(one, Admission) for one in running] == [True, True, False]

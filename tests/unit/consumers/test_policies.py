@@ -13,10 +13,13 @@ from aiokafka.errors import NotLeaderForPartitionError
 from consumers.kept_releases import KeptReleases
 from consumers.policies import Policies, ReleaseError
 from consumers.policy_log import PolicyLog
+from consumers.providers.settings import ProviderSettings
 from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
 from consumers.settings import Settings
+from consumers.wiring import _gate
 from router.releases.bundle import Bundle
+from schemas.base import Tier
 from schemas.policy_log import Release
 from tests.builders import NOON, a_request, a_route
 from tests.releases import edited, records_of, release_of
@@ -147,6 +150,47 @@ async def test_a_release_that_this_process_cannot_carry_out_is_not_applied() -> 
 
     await policies._take(records_of(3, "rollback", ONE))
     assert policies.problems() == []
+
+
+async def test_a_letter_is_decided_on_by_its_release_though_that_cannot_be_applied_here() -> None:
+    def check(bundle: Bundle) -> None:
+        if bundle is not FILES:
+            msg = "no provider is set up"
+            raise ReleaseError(msg)
+
+    bundles = [edited(FILES, f"v{number}") for number in range(7)]
+    policies = await after()
+    policies.require(check)
+    for number, bundle in enumerate(bundles, 1):
+        await policies._take(publish(number, bundle))
+
+    for bundle in [*bundles, *bundles]:
+        letter = a_letter(policy_digest=bundle.digest)
+        assert (await policies.of_letter(letter)).digest == bundle.digest
+    assert (policies.active, policies.held) == (FILES, (FILES,))
+    assert len(policies._unfit) <= 5
+    assert [bundles[-1].label in problem for problem in policies.problems()] == [True]
+
+
+async def test_limits_are_shared_and_the_fetch_held_up_by_what_new_requests_are_given() -> None:
+    """Not by a release that is over, whose requests may still be on their way."""
+    policies = await after()
+    fewer = edited(FILES, "t4", ("[sim-small, sim-small-b]", "[sim-small]"))
+    provider = ProviderSettings(base_url="https://api.example.com/v1")
+    gate, served = _gate(policies, {"simulated": provider}, []), list[list[str]]()
+    policies.require(lambda _: None, lambda given: served.append([each.version for each in given]))
+    usual = gate.most_calls(Tier.LOW)
+
+    await policies._take(publish(1, ONE))
+    start = records_of(2, "start", TWO, share=0.25, steps=[1.0], salt="s")
+    await policies._take(start)
+    await policies._take(records_of(3, "stop", TWO))
+    assert gate.most_calls(Tier.LOW) == usual
+    await policies._take(publish(4, fewer))
+
+    assert served == [[FILES.policy.version], ["t1"], ["t1", "t2"], ["t1"], ["t4"]]
+    assert len(policies.held) > 1
+    assert gate.most_calls(Tier.LOW) == usual / 2
 
 
 async def test_a_candidate_that_was_there_before_its_check_is_dealt_to_nobody() -> None:

@@ -9,7 +9,7 @@ from consumers.records import why_not_taken
 from consumers.runtime.processes import Processes
 from consumers.runtime.status import pass_on
 from schemas.codec import dump
-from schemas.status import ModelStatus, StageStatus, Status, TopicStatus
+from schemas.status import ModelStatus, StageStatus, Status, TaskBreaker, TopicStatus
 from tests.builders import NOON, a_record
 
 
@@ -110,6 +110,25 @@ def test_a_model_whose_break_is_over_is_tried_by_the_next_request() -> None:
     [row] = heard(a_status(models=[a_model(breaker="half_open")])).model_rows(NOON)
 
     assert row["state"] == "tried next"
+
+
+def test_a_model_may_be_out_for_one_task_alone() -> None:
+    def seen(apart: str, wait: float = 0, **fields: Any) -> ModelStatus:
+        triage = {"task": "triage", "breaker": apart, "wait_seconds": wait}
+        routine = TaskBreaker(task="rewrite", breaker="closed")
+        return a_model(apart=[TaskBreaker.model_validate(triage), routine], **fields)
+
+    out = seen("open", 20, limited_by="slow")
+    [row] = heard(
+        a_status("p-1", models=[out]), a_status("p-2", models=[seen("closed")])
+    ).model_rows(NOON)
+    slow = "replies became slower with more calls at once"
+    assert row["state"] == f"well, {slow}; for triage: out in 1 of 2, tried in 20 s"
+
+    [row] = heard(a_status(models=[seen("half_open", breaker="open", wait_seconds=5)])).model_rows(
+        NOON
+    )
+    assert row["state"] == "out, tried in 5 s; for rewrite: well; for triage: tried next"
 
 
 def test_how_late_the_event_loop_was_is_shown_where_it_is_known() -> None:
