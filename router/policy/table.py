@@ -130,8 +130,8 @@ class Task(Row):
     slots: Count | None = None
     #: `own`: its failures put models out for this task alone, as they always do with `models`.
     breaker: Literal["shared", "own"] = "shared"
-    #: Whether another model may stand in for one that fails, without a person who sees the answer.
-    #: None: unless the task is risky.
+    #: Whether another model may stand in unseen for one that fails. None: unless the task is risky.
+    #: Where a person approves the answer, it always may.
     fallback: Literal["allowed", "forbidden"] | None = None
     #: `person`: an accepted answer still waits for approval (money, contracts, legal, medical).
     #: `person_first`: a person has the request before any model is called.
@@ -170,10 +170,9 @@ class Task(Row):
 
         Where other words could do harm, nobody may get them from another model unseen.
         """
+        usual = "forbidden" if self.risk == "risky" else "allowed"
         is_seen = is_seen or self.approval != "none"
-        return self.fallback == "allowed" or (
-            self.fallback is None and (self.risk != "risky" or is_seen)
-        )
+        return is_seen or (self.fallback or usual) == "allowed"
 
 
 class Classify(Row):

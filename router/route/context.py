@@ -19,8 +19,8 @@ class Budgeted(NamedTuple):
     signals: Signals
     #: None: nothing is left out.
     trim: Trim | None = None
-    #: A model with a larger window than the models of its tier have is needed.
-    needs_window: bool = False
+    #: What is over a limit and asks for a larger window than its tier has, in words.
+    over: str = ""
 
     @property
     def words(self) -> str:
@@ -46,11 +46,11 @@ def within_budget(request: Request, signals: Signals, limits: ContextLimits) -> 
         over = _over(signals, limits)
     larger = limits.that("larger_window")
     refused = [words for name, words in over.items() if name not in larger]
+    shortened = " even when trimmed" if trim else ""
+    words = f"tokens over the plan's limit{shortened}: {', '.join(refused or over.values())}"
     if refused:
-        shortened = " even when trimmed" if trim else ""
-        detail = f"tokens over the plan's limit{shortened}: {', '.join(refused)}"
-        raise ContractError(Reason.CONTEXT_TOO_LONG, detail)
-    return Budgeted(signals, trim, needs_window=bool(over))
+        raise ContractError(Reason.CONTEXT_TOO_LONG, words)
+    return Budgeted(signals, trim, words if over else "")
 
 
 def _over(signals: Signals, limits: ContextLimits) -> dict[str, str]:

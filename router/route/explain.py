@@ -10,6 +10,7 @@ from router.policy.table import Plan, Policy, Rule
 from router.request.signals import Signals, measure, signal_facts, signal_words
 from router.route.guessing import careful_row
 from router.route.ladders import ladder, plan_of
+from router.route.overflow import overflowed
 from router.route.routing import GiveUp, Route, route
 from schemas.request import Request
 from schemas.spans import span_text
@@ -295,9 +296,14 @@ def explain_route(
     if decided.needs_person or row.approval != "none":
         person = "and every answer waits for a person to approve it"
     codes = f" Away from its task's own tier by: {', '.join(decided.moved_by)}."
-    spills = f" What {decided.tier} cannot take in time goes to {row.overflow}."
+    spills = ""
+    if row.overflow not in (None, decided.tier):
+        then = f"it waits: plan, window or `fallback` keep it from {row.overflow}"
+        if overflowed(decided, request, policy) is not None:
+            then = f"it goes to {row.overflow}"
+        spills = f" If {decided.tier} cannot take it in time, {then}."
     return (
         f"{decided.task} goes to {decided.tier} ({model}) by {decided.rule}: {decided.reason}. "
         f"It {climb}, {person}; plan: {plan.says}. Signals: {facts}."
-        f"{codes if decided.moved_by else ''}{spills if row.overflow else ''}"
+        f"{codes if decided.moved_by else ''}{spills}"
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, TypeVar
 
-from router.policy.table import Approval, Plan, Policy, Rule
+from router.policy.table import Approval, Classify, Plan, Policy, Rule
 from router.prompts.chat_fields import check_messages
 from router.request.languages import script_of
 from router.request.request_schemas import check_schemas
@@ -120,14 +120,12 @@ def route(
     if tier is not wanted:
         moved_by = (*moved_by, Reason.PLAN)
     reason, rooms = f"{reason}{words}", policy.rooms_by_task[name]
-    if tokens > rooms.get(tier, 0) or budget.needs_window:
-        least = max(tokens, rooms.get(tier, 0) + 1)
-        fitting = _roomier(tier, rooms, least, plan, is_justified=is_justified)
-        if fitting is None:
-            detail = f"{tokens} tokens fit no model that the plan allows"
-            return GiveUp(Reason.CONTEXT_TOO_LONG, detail)
-        tier, moved_by = fitting, (*moved_by, Reason.LONG_CONTEXT)
-        reason = f"{reason}; raised to {fitting} because {tokens} tokens need room"
+    if tokens > rooms.get(tier, 0) or budget.over:
+        roomier = _roomier(tier, rooms, budget, plan, is_justified=is_justified)
+        if isinstance(roomier, GiveUp):
+            return roomier
+        (tier, words), moved_by = roomier, (*moved_by, Reason.LONG_CONTEXT)
+        reason = f"{reason}; {words}"
     if (request.input.model_extra or {}).get("stream"):
         reason = f"{reason}; `stream` is left out, the result is one record"
     if asking is not None:
@@ -218,7 +216,9 @@ def _is_classified_first(
     """
     step = policy.classify
     if name is None:
-        return step is None or not step.otherwise or _fits(facts.signals, step.tier, policy)
+        if step is None or not step.otherwise or not _is_for(step, request):
+            return True
+        return _fits(facts.signals, step.tier, policy)
     if step is None or classification is not None or name not in step.complexity_counts_for:
         return False
     if request.complexity is not None or not _fits(facts.signals, step.tier, policy):
@@ -232,7 +232,7 @@ def _classify(
 ) -> Route | GiveUp:
     named = request.task is not None
     step, is_known = policy.classify, request.task in policy.tasks
-    if step is None or (named and not is_known and step.applies_to == "missing"):
+    if step is None or not (is_known or _is_for(step, request)):
         detail = f"task {request.task!r} is not in the policy" if named else "task: none was given"
         return GiveUp(Reason.UNKNOWN_TASK, detail)
     if not _fits(budget.signals, step.tier, policy):
@@ -250,6 +250,11 @@ def _classify(
         signals=budget.signals,
         trim=budget.trim,
     )
+
+
+def _is_for(step: Classify, request: Request) -> bool:
+    """True where a request without a task that the policy has may get one."""
+    return request.task is None or step.applies_to == "missing_or_unknown"
 
 
 def _for_person(decided: Route | GiveUp, facts: "_Facts", policy: Policy) -> Route | GiveUp:
@@ -349,12 +354,23 @@ def _fits(signals: Signals, tier: Tier, policy: Policy) -> bool:
 
 
 def _roomier(
-    tier: Tier, rooms: Mapping[Tier, int], tokens: int, plan: Plan, *, is_justified: bool
-) -> Tier | None:
-    """The lowest tier from `tier` to the plan's ceiling where so many tokens have room."""
-    ceiling = ceiling_of(plan, is_justified=is_justified)
-    for candidate, room in rooms.items():
-        if tier.rank <= candidate.rank <= ceiling.rank and tokens <= room:
-            return candidate
+    tier: Tier, rooms: Mapping[Tier, int], budget: Budgeted, plan: Plan, *, is_justified: bool
+) -> tuple[Tier, str] | GiveUp:
+    """The lowest tier from `tier` to the plan's ceiling that has room, and why it is needed."""
+    ceiling, tokens, room = (
+        ceiling_of(plan, is_justified=is_justified),
+        budget.signals.total_tokens,
+        rooms.get(tier, 0),
+    )
+    least = max(tokens, room + 1)
+    for candidate, larger in rooms.items():
+        if tier.rank <= candidate.rank <= ceiling.rank and least <= larger:
+            why = f"{tokens} tokens need room"
+            if budget.over:
+                why = f"a larger window is asked for {budget.over}"
+            return candidate, f"raised to {candidate} because {why}"
 
-    return None
+    detail = f"{tokens} tokens fit no model that the plan allows"
+    if budget.over:
+        detail = f"{budget.over}, and the plan allows no larger window than {tier} has"
+    return GiveUp(Reason.CONTEXT_TOO_LONG, detail)

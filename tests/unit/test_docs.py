@@ -14,6 +14,7 @@ from consumers.setting_list import setting_rows
 from consumers.settings import Settings
 from consumers.telemetry.names import METRICS
 from router.checks import check_rows
+from schemas.reasons import Reason
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md"))]
@@ -78,6 +79,16 @@ def test_the_page_on_checks_has_every_check_with_its_parameters() -> None:
     page = (ROOT / "docs" / "checks.md").read_text(encoding="utf-8")
     for name, reason, *rest in (row.values() for row in check_rows()):
         assert f"| `{name}` | `{reason}` | {' | '.join(rest)} |" in page
+
+
+def test_the_page_on_routes_has_every_code_that_moves_a_route() -> None:
+    codes = (ROOT / "docs" / "routes.md").read_text(encoding="utf-8").partition("## Codes")[2]
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "router").rglob("*.py")]
+    names = re.findall(r"(?:Escalate\(|moves?_by.*)Reason\.([A-Z_]+)", "\n".join(sources))
+    moving = {Reason[name].fallback for name in names} - {Reason.CLASSIFIED}
+
+    assert Reason.NO_MODEL_TAKES_IT in moving
+    assert [code for code in sorted(moving) if f"`{code}`" not in codes] == []
 
 
 _LEVELS = ("info", "warning", "error", "exception")

@@ -12,16 +12,9 @@ from router.reply.reply import Reply
 from schemas.reasons import Reason
 from schemas.usage import Usage
 from schemas.verdict import Verdict
-from tests.builders import a_request, the_policy
+from tests.builders import a_request, the_policy, with_task
 
 UNSURE = {"answer": "Which invoice do you mean?", "confidence": 0.2, "next_action": "ask_user"}
-
-
-def with_task(**fields: Any) -> Policy:
-    """The shipped policy, its task support_answer changed."""
-    tasks = dict(the_policy().tasks)
-    tasks["support_answer"] = tasks["support_answer"].model_copy(update=fields)
-    return the_policy().model_copy(update={"tasks": tasks})
 
 
 def judged(output: dict[str, Any], policy: Policy | None = None, **request: Any) -> Verdict:

@@ -20,6 +20,7 @@ from router.attempt.next_step import (
 from router.limits.shares import account_of, shares
 from router.policy.apart import Apart
 from router.policy.table import Policy
+from router.route.explain import explained
 from router.route.overflow import overflowed
 from router.route.routing import GiveUp, Route, route
 from schemas.attempt import Attempt
@@ -36,6 +37,7 @@ from tests.builders import (
     an_escalation,
     policy_with,
     the_policy,
+    with_task,
 )
 
 LOW, BALANCED, PREMIUM = Tier
@@ -43,10 +45,6 @@ A, B = "sim-medium", "sim-medium-b"
 TASK = "support_answer"
 RISKY = {"risk": "risky"}
 BOTH = (A, B)
-
-
-def with_task(**fields: Any) -> Policy:
-    return policy_with(tasks={TASK: fields})
 
 
 def failed(reason: Reason, model: str = A, **fields: Any) -> Attempt:
@@ -76,7 +74,7 @@ def step_of(
         pytest.param({**RISKY, "approval": "person"}, True, id="or a person sees them"),
         pytest.param({"fallback": "forbidden"}, False, id="any row may forbid it"),
         pytest.param(
-            {**RISKY, "approval": "person", "fallback": "forbidden"}, False, id="whoever looks"
+            {"fallback": "forbidden", "approval": "person"}, True, id="unseen, that is, as if risky"
         ),
         pytest.param({"risk": "unclear"}, True, id="unclear is not risky"),
     ],
@@ -238,6 +236,26 @@ def test_what_the_plan_keeps_from_the_overflow_tier_is_a_persons() -> None:
     assert other is not None
     assert (other.tier, other.rule) == (PREMIUM, "overflow")
     assert overflowed(other, a_request(), with_task(overflow="low")) is None
+
+
+@pytest.mark.parametrize(
+    ("row", "fields", "words"),
+    [
+        pytest.param({}, {}, "it goes to premium.", id="it overflows"),
+        pytest.param({}, {"plan": "standard"}, "it waits: plan, window or", id="above the plan"),
+        pytest.param(RISKY, {}, "`fallback` keep it from premium.", id="another model's words"),
+        pytest.param({}, {"plan": "internal", "justification": "a test"}, None, id="there already"),
+    ],
+)
+def test_it_is_explained_where_a_request_goes_that_its_tier_cannot_take(
+    row: dict[str, Any], fields: dict[str, Any], words: str | None
+) -> None:
+    raises = {"name": "up", "when": {"plans": ["internal"]}, "tier": "premium", "reason": "a test"}
+    policy = policy_with(tasks={TASK: {**SPILLS, **row}}, rules=[raises])
+    explanation = explained(a_request(**fields), policy, NOON)["words"]
+
+    assert ("cannot take it in time" in explanation) is (words is not None)
+    assert (words or "") in explanation
 
 
 TUNED = {

@@ -22,19 +22,12 @@ from schemas.attempt import Attempt
 from schemas.base import Tier
 from schemas.reasons import Reason
 from schemas.verdict import Verdict
-from tests.builders import NOON, a_route, an_assignment, an_attempt, the_policy
+from tests.builders import NOON, a_route, an_assignment, an_attempt, the_policy, with_task
 
 TASK = "support_answer"
 VOTE = {"samples": 3, "of": "same", "share": 0.66, "fields": ["label"]}
 SECOND = {"samples": 2, "of": "others", "share": 1.0, "fields": ["label"]}
 READER = {"tier": Tier.LOW, "accept": 0.7}
-
-
-def with_task(**fields: Any) -> Policy:
-    """The shipped policy with another row for the task."""
-    policy = the_policy().model_dump()
-    policy["tasks"][TASK] |= fields
-    return Policy.model_validate(policy)
 
 
 def answered(label: str, model: str = "sim-medium", **fields: Any) -> Attempt:

@@ -11,7 +11,7 @@ from router.route.routing import GiveUp, Route, route
 from schemas.base import Tier
 from schemas.escalation import Classification
 from schemas.reasons import Reason
-from tests.builders import NOON, a_request, the_policy
+from tests.builders import NOON, a_request, policy_with, the_policy
 
 
 def decide(**fields: Any) -> Route:
@@ -156,6 +156,17 @@ def test_a_request_without_a_task_is_measured_before_anything_is_paid(plan: str)
     if plan == "free":
         assert isinstance(decided, GiveUp)
         assert decided.reason is Reason.CONTEXT_TOO_LONG
+
+
+@pytest.mark.parametrize("tokens", [10, the_policy().room_by_tier[Tier.LOW] + 500])
+def test_only_a_request_without_a_task_is_given_one_where_the_policy_says_so(tokens: int) -> None:
+    """Also where it is too long to be classified."""
+    policy, text = policy_with(classify={"applies_to": "missing"}), "word" * tokens
+    unknown = route(a_request(task="no_such", input=text), policy, NOON)
+    missing = route(a_request(task=None, input=text), policy, NOON)
+
+    assert unknown == GiveUp(Reason.UNKNOWN_TASK, "task 'no_such' is not in the policy")
+    assert isinstance(missing, Route)
 
 
 def _guessed(classified: str, text: str, **fields: object) -> Route:

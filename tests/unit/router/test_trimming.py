@@ -185,11 +185,15 @@ def test_a_larger_window_is_the_next_tiers_as_far_as_the_plan_reaches() -> None:
     assert isinstance(decided, Route)
     assert isinstance(usual, Route)
     assert (usual.tier, decided.tier) == (Tier.LOW, Tier.BALANCED)
+    over_limit = "larger window is asked for tokens over the plan's limit: total "
+    assert f"raised to balanced because a {over_limit}" in decided.reason
+    assert "need room" not in decided.reason
 
     capped = with_context(ContextLimits(total=2_000, over=over), "free")
     refused = route(request.model_copy(update={"plan": "free"}), capped, NOON)
     assert isinstance(refused, GiveUp)
     assert refused.reason is Reason.CONTEXT_TOO_LONG
+    assert refused.detail.endswith(" of 2000, and the plan allows no larger window than low has")
 
 
 def test_a_limit_refuses_where_nothing_else_is_said() -> None:
