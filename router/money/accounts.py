@@ -7,7 +7,7 @@ are JSON lists; the first number of most of them is when they are over, in micro
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, Protocol, get_args
+from typing import Protocol, get_args
 
 import orjson
 
@@ -191,24 +191,11 @@ def _fill(account: Account, state: State, now: datetime) -> None:
         account.end = instant_of(end)
         account.open, account.limit, account.highest, account.total = others
     if (value := state.get(GRANT + account.line)) is not None:
-        for grant in map(Granted._make, orjson.loads(value)[1:]):
-            amount = {"dollars": grant.micros, "tokens": grant.tokens}.get(account.unit, 0)
-            since, until = instant_of(grant.since), instant_of(grant.until)
-            if since < account.end and account.start < until:
+        for since, until, micros, tokens, *_ in orjson.loads(value)[1:]:
+            amount = {"dollars": micros, "tokens": tokens}.get(account.unit, 0)
+            if instant_of(since) < account.end and account.start < instant_of(until):
                 account.granted += amount
-                account.in_force += amount * (now < until)
-
-
-class Granted(NamedTuple):
-    """A grant as the state keeps it; `since` is when it was taken into the book."""
-
-    since: int
-    until: int
-    micros: int
-    tokens: int
-    id: str
-    who: str
-    reason: str
+                account.in_force += amount * (now < instant_of(until))
 
 
 def add_grant(state: State, grant: Grant, now: datetime) -> bytes:
@@ -218,15 +205,12 @@ def add_grant(state: State, grant: Grant, now: datetime) -> bytes:
     """
     pairs = [(scope, grant.key[scope]) for scope in get_args(Scope) if scope in grant.key]
     line = orjson.dumps([grant.cap, pairs])
-    value, known = state.get(GRANT + line), list[Granted]()
-    if value is not None:
-        known = [Granted._make(fields) for fields in orjson.loads(value)[1:]]
-    if grant.until <= now or grant.id in [one.id for one in known]:
+    known = orjson.loads(state.get(GRANT + line) or b"[0]")[1:]
+    if grant.until <= now or grant.id in [fields[4] for fields in known]:
         return line
     lasting = _LONGEST_WINDOW // _MICROSECOND
-    since, until = micros_of(min(grant.at, now)), micros_of(grant.until)
-    row = Granted(since, until, grant.micros, grant.tokens, grant.id, grant.who, grant.reason)
-    kept = [*(one for one in known if one.until + lasting > micros_of(now)), row]
-    over = max(one.until for one in kept) + lasting
-    state.put(GRANT + line, orjson.dumps([over, *map(list, kept)]))
+    times = micros_of(min(grant.at, now)), micros_of(grant.until)
+    row = [*times, grant.micros, grant.tokens, grant.id, grant.who, grant.reason]
+    kept = [*(fields for fields in known if fields[1] + lasting > micros_of(now)), row]
+    state.put(GRANT + line, orjson.dumps([max(f[1] for f in kept) + lasting, *kept]))
     return line

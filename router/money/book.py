@@ -25,7 +25,7 @@ from router.money.accounts import (
     read_account,
 )
 from router.money.waiting import RESERVED, Confirmed, Full, Held, Waiting
-from router.policy.caps import AtCap, Facts, NamedCap, Unit, dollars_text, zone_named
+from router.policy.caps import AtCap, Facts, NamedCap, amount_text, zone_named
 from schemas.base import Tier
 from schemas.money import Grant
 
@@ -254,7 +254,7 @@ class _Side:
     def _sentence(self) -> str:
         account, zone = self.account, zone_named(self.named.cap.zone)
         figures = (account.spent, account.reserved, account.allowed)
-        spent, reserved, allowed = (_shown(figure, self.unit) for figure in figures)
+        spent, reserved, allowed = (amount_text(figure, self.unit) for figure in figures)
         whose = ", ".join(
             f"requests without a {scope}" if value is None else f"{scope} {value}"
             for scope, value in account.key.items()
@@ -266,10 +266,4 @@ class _Side:
             words += f" until {until:%Y-%m-%d %H:%M} {self.named.cap.zone}"
         if self.needs <= self.most:
             return f"{words}; earlier requests wait for it"
-        return f"{words}; a call may take {_shown(self.needs, self.unit)}"
-
-
-def _shown(amount: int, unit: Unit) -> str:
-    if unit == "dollars":
-        return dollars_text(amount)
-    return f"{amount:,} {'tokens' if unit == 'tokens' else 'premium requests'}"
+        return f"{words}; a call may take {amount_text(self.needs, self.unit)}"

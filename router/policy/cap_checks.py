@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 from decimal import ROUND_CEILING
 
 from router.errors import did_you_mean
-from router.policy.caps import Cap, dollars_text, is_by_tenant
+from router.policy.caps import Cap, amount_text, is_by_tenant
 from router.policy.table import Policy
 from router.policy.yaml_text import Path
 from schemas.base import Tier
@@ -20,7 +20,7 @@ def wrong_caps(policy: Policy) -> Iterator[tuple[Path, str]]:
         calls = {_least_call(policy, cap, *reached) for reached in _reached(policy, cap)}
         least, model = max(calls, default=(0, ""))
         if cap.limit < least:
-            shown = dollars_text(least) if cap.unit == "dollars" else f"{least:,} tokens"
+            shown = amount_text(least, cap.unit)
             words = f"one call of {model} may take {shown} for its output alone"
             yield ("caps", name, cap.unit), f"{words}; no such call would ever fit: raise the cap"
 

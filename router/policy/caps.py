@@ -1,6 +1,6 @@
 """Caps: rows of the policy that bound what may be spent, by whom, in which time."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, tzinfo
 from decimal import Decimal
 from functools import cached_property
@@ -23,7 +23,7 @@ __all__ = [
     "Per",
     "Scope",
     "Unit",
-    "cap_words",
+    "amount_text",
     "caps_of",
     "dollars_text",
     "domain_of",
@@ -40,13 +40,6 @@ AtCap = Literal["cheaper", "hold", "ask", "review", "refuse"]
 
 _SCOPES: Sequence[Scope] = get_args(Scope)
 _MICROS = 1_000_000
-_AT_CAP: Mapping[AtCap, str] = {
-    "cheaper": "the next cheaper tier that the policy allows takes it",
-    "hold": "it waits for money",
-    "ask": "somebody has to confirm its price",
-    "review": "a person has it",
-    "refuse": "it is refused in our own words",
-}
 
 
 class Facts(NamedTuple):
@@ -164,6 +157,13 @@ class Cap(Row):
         bound = self.dollars if self.dollars is not None else self.premium_share
         return self.tokens or round((bound or Decimal(0)) * _MICROS)
 
+    @property
+    def words(self) -> str:
+        """The most of it, for people."""
+        if self.premium_share is not None:
+            return f"premium for {self.premium_share:.4g}, from {self.least} requests on"
+        return amount_text(self.limit, self.unit)
+
     @cached_property
     def kept_by(self) -> Sequence[Scope]:
         """What its accounts are kept apart by, in one order."""
@@ -222,29 +222,14 @@ def key_problem(policy: Capped, cap: str, key: Mapping[str, str | None]) -> str 
     return f"cap {cap} is kept by {expected}; found {', '.join(key) or 'no key'}"
 
 
+def amount_text(amount: int, unit: Unit) -> str:
+    """An amount of a cap's unit as people write it."""
+    if unit == "dollars":
+        return dollars_text(amount)
+    return f"{amount:,} {'tokens' if unit == 'tokens' else 'premium requests'}"
+
+
 def dollars_text(micros: int) -> str:
     """Micro-dollars as people write them, to the last digit that is not 0: $0.10, $0.000125."""
     whole, rest = divmod(abs(micros), _MICROS)
     return f"{'-' * (micros < 0)}${whole:,}.{f'{rest:06}'[:2]}{f'{rest:06}'[2:].rstrip('0')}"
-
-
-def cap_words(cap: Cap) -> str:
-    """A cap as a sentence."""
-    return " ".join(_words(cap)) + f": {cap.because}."
-
-
-def _words(cap: Cap) -> Iterator[str]:
-    if cap.premium_share is not None:
-        yield f"Premium for at most {cap.premium_share:.4g} of the requests"
-        if cap.least > 1:
-            yield f"(from {cap.least} requests on)"
-    else:
-        yield dollars_text(cap.limit) if cap.dollars is not None else f"{cap.limit:,} tokens"
-    yield {"request": "for each request", "hour": "an hour"}.get(cap.per, f"a {cap.per}")
-    if cap.kept_by:
-        yield f"for each {', '.join(cap.kept_by)}"
-    if cap.where:
-        yield "where " + " and ".join(f"{n} is {' or '.join(v)}" for n, v in cap.where.items())
-    if cap.zone != "UTC":
-        yield f"by the clock of {cap.zone}"
-    yield f"— then {_AT_CAP[cap.at_cap]}"

@@ -5,7 +5,6 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from router.errors import did_you_mean
-from router.policy.caps import cap_words
 from router.policy.table import Plan, Policy, Rule
 from router.request.signals import Signals, measure, signal_facts, signal_words
 from router.route.guessing import careful_row
@@ -17,6 +16,7 @@ from schemas.spans import span_text
 
 __all__ = [
     "Section",
+    "cap_rows",
     "explain_route",
     "explained",
     "lead",
@@ -120,11 +120,8 @@ def sections(policy: Policy) -> Iterator[Section]:
     ]
     yield Section("plans", "Plans", plans, f"Without a plan, a request has {policy.default_plan}.")
     if policy.caps:
-        caps = [{"cap": name, "what it says": cap_words(cap)} for name, cap in policy.caps.items()]
-        note = (
-            "A request is only admitted where the worst case of its calls fits into each of them."
-        )
-        yield Section("caps", "Caps", caps, note)
+        note = "A request needs room in each that it falls under, before any call."
+        yield Section("caps", "Caps: what may be spent at most", cap_rows(policy), note)
     prices = [
         {
             "model": name if name == model.id else f"{name}: {model.id}",
@@ -163,6 +160,22 @@ def _beside(policy: Policy) -> Iterator[tuple[str, str]]:
         ]
         if words:
             yield name, f"{_listed(words, 'and')}."
+
+
+def cap_rows(policy: Policy) -> list[dict[str, Any]]:
+    """One row per cap."""
+    return [
+        {
+            "cap": name,
+            "at most": cap.words,
+            "per": cap.per if cap.zone == "UTC" else f"{cap.per} ({cap.zone})",
+            "for each": ", ".join(cap.kept_by) or "all together",
+            "where": " and ".join(f"{n} is {' or '.join(v)}" for n, v in cap.where.items()),
+            "then": cap.at_cap,
+            "because": cap.because,
+        }
+        for name, cap in policy.caps.items()
+    ]
 
 
 def plan_words(plan: Plan) -> str:

@@ -286,6 +286,8 @@ def test_a_grant_that_touches_a_window_counts_in_it_and_not_in_others(book):
     for number, day in enumerate((NOON, MIDNIGHT, MIDNIGHT + timedelta(days=1))):
         took = reserve(book, number, cap, now=day, wanted=wanted(10_000, 90_000))
         assert took.micros == (20_000, 20_000, 10_000)[number]
+        account = next(one for one in book.accounts(day) if one.end > day)
+        assert account.granted == (10_000, 10_000, 0)[number]
     book.expire(MIDNIGHT + timedelta(days=40))
     assert not [key for key in book.state.values if key.startswith(b"g:")]
 
@@ -314,6 +316,24 @@ def test_a_confirmed_request_goes_over_the_cap_by_its_price_once(book):
     book.settle("res2", 12_000, 100, NOON)
     account = only_account(book)
     assert (account.confirmed, account.spent, account.free) == (12_000, 22_000, 0)
+
+
+def test_what_was_confirmed_is_no_more_than_its_price_or_what_is_free(book):
+    cap = a_cap(at_cap="ask", dollars="0.02")
+
+    took = reserve(book, 1, cap, wanted=wanted(10_000, 30_000), confirmed=Confirmed(15_000, 1))
+
+    assert (took.micros, only_account(book).confirmed) == (20_000, 0)
+
+
+def test_a_cap_that_was_lowered_gives_out_nothing_more_and_was_not_passed(book):
+    reserve(book, 1, a_cap(dollars="0.05"), wanted=wanted(40_000))
+    lower = a_cap(dollars="0.02", at_cap="ask")
+
+    assert reserve(book, 2, lower).may_free is True
+    reserve(book, 2, lower, confirmed=Confirmed(10_000, 100))
+    account = only_account(book)
+    assert (account.limit, account.reserved, account.overshoot) == (20_000, 50_000, 0)
 
 
 def test_a_confirmation_lifts_no_cap_that_does_not_ask(book):
@@ -373,14 +393,44 @@ def test_what_is_given_back_lets_the_first_go_on_in_order(book):
 
 
 def test_nobody_passes_those_who_wait_for_the_same_money(book):
-    cap = a_cap(at_cap="hold", dollars="0.03")
+    cap = a_cap(at_cap="hold", dollars="0.04")
     reserve(book, 1, cap, wanted=wanted(20_000))
     hold(book, 2, cap, wanted=wanted(30_000))
 
-    full = reserve(book, 3, cap)  # 10,000 are free, but the second waits for them too
+    full = reserve(book, 3, cap)  # 20,000 are free, but the second waits for them too
 
     assert full.sentence.endswith("; earlier requests wait for it")
     assert full.may_free is True
+
+
+def test_who_stays_in_a_line_keeps_the_others_behind(book):
+    cap = a_cap(at_cap="hold", dollars="0.02")
+    reserve(book, 1, cap, wanted=wanted(20_000))
+    hold(book, 2, cap)
+    hold(book, 3, cap)
+
+    lines = book.settle("res1", 0, 0, NOON)
+
+    assert [held.envelope for held in book.held(NOON, lines)] == [b"2"]
+    assert [held.envelope for held in book.held(NOON)] == [b"2"]
+
+
+def test_who_moves_to_another_line_keeps_its_place(book):
+    one, other = a_cap("one", at_cap="hold", dollars="0.01"), a_cap("two", at_cap="hold")
+    reserve(book, 1, one)
+    reserve(book, 9, other, wanted=wanted(100_000))
+    hold(book, 2, one)
+    hold(book, 3, other)
+    hold(book, 4, one)
+    full = reserve(book, 5, other)
+
+    book.settle("res1", 0, 0, NOON)
+    book.hold_on(next(book.held(NOON)), full)
+    assert go_on(book, one) == [4]
+    lines = book.settle("res9", 0, 0, NOON)
+
+    assert go_on(book, other, lines) == [2, 3]
+    assert not [key for key in book.state.values if key.startswith((b"l:", b"k:", b"h:"))]
 
 
 def test_those_who_wait_for_the_next_window_let_others_use_up_this_one(book):

@@ -8,10 +8,10 @@ import pytest
 
 from router.errors import PolicyError
 from router.policy.cap_checks import cap_notes
-from router.policy.caps import Cap, Facts, cap_words, caps_of, domain_of, key_problem
+from router.policy.caps import Cap, Facts, caps_of, domain_of, key_problem
 from router.policy.load import load_policy
 from router.policy.table import Policy
-from router.route.explain import sections
+from router.route.explain import cap_rows, sections
 from router.route.lint import lint
 from schemas.base import Tier
 
@@ -169,36 +169,27 @@ def test_a_limit_is_a_whole_number(fields, limit):
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "shown"),
     [
-        ({}, "$5.00 a day — then it is refused in our own words: tests."),
+        ({}, ["$5.00", "day", "all together", "", "refuse", "tests"]),
         (
-            {
-                "scope": ["user"],
-                "where": {"plan": ["free"], "tier": ["low", "balanced"]},
-                "zone": "Europe/Berlin",
-                "per": "hour",
-                "dollars": None,
-                "tokens": 20_000,
-                "at_cap": "hold",
-                "hold_for": "5m",
-            },
-            (
-                "20,000 tokens an hour for each tenant, user where plan is free and tier is low or"
-                " balanced by the clock of Europe/Berlin — then it waits for money: tests."
-            ),
+            {"scope": "[user]", "where": "{tier: [low, balanced], plan: free}", "per": "hour"}
+            | {"dollars": None, "tokens": 20_000, "zone": "Europe/Berlin", "at_cap": "hold"},
+            [
+                *("20,000 tokens", "hour (Europe/Berlin)", "tenant, user"),
+                *("tier is low or balanced and plan is free", "hold", "tests"),
+            ],
         ),
         (
-            {"dollars": None, "premium_share": 0.2, "least": 50, "at_cap": "cheaper"},
-            (
-                "Premium for at most 0.2 of the requests (from 50 requests on) a day — then"
-                " the next cheaper tier that the policy allows takes it: tests."
-            ),
+            {"dollars": None, "premium_share": 0.2, "least": 50},
+            ["premium for 0.2, from 50 requests on", "day", "all together", "", "refuse", "tests"],
         ),
     ],
 )
-def test_a_cap_is_read_as_a_sentence(fields, words):
-    assert cap_words(a_cap(**fields)) == words
+def test_a_cap_is_read_as_a_row(fields, shown):
+    (row,) = cap_rows(policy_of(c=a_row(**fields)))
+
+    assert list(row.values()) == ["c", *shown]
 
 
 def test_the_policy_in_words_has_its_caps():
