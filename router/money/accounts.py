@@ -4,7 +4,7 @@ A key of the state is a prefix and JSON, which escapes what is in it: no two can
 are JSON lists; the first number of most of them is when they are over, in microseconds since 1970.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol, get_args
@@ -22,7 +22,6 @@ __all__ = [
     "GRANT",
     "Account",
     "State",
-    "accounts_in",
     "add_grant",
     "instant_of",
     "is_closed",
@@ -176,13 +175,6 @@ def read_account(state: State, place: bytes, now: datetime) -> Account | None:
 def is_closed(value: bytes) -> bool:
     """True for an account's value where no reservation is open."""
     return not orjson.loads(value)[4]
-
-
-def accounts_in(state: State, now: datetime) -> Iterator[Account]:
-    """All accounts whose window is not over, or that have open reservations."""
-    for place in [key for key in state.values if key.startswith(ACCOUNT)]:
-        if (account := read_account(state, place, now)) is not None:
-            yield account
 
 
 def _fill(account: Account, state: State, now: datetime) -> None:

@@ -16,7 +16,6 @@ from router.money.accounts import (
     GRACE,
     GRANT,
     Account,
-    accounts_in,
     add_grant,
     instant_of,
     is_closed,
@@ -29,17 +28,7 @@ from router.policy.caps import AtCap, Facts, NamedCap, amount_text, zone_named
 from schemas.base import Tier
 from schemas.money import Grant
 
-__all__ = [
-    "GRACE",
-    "Account",
-    "Book",
-    "Confirmed",
-    "Ended",
-    "Full",
-    "Held",
-    "Reserved",
-    "Wanted",
-]
+__all__ = ["GRACE", "Account", "Book", "Confirmed", "Ended", "Full", "Held", "Reserved", "Wanted"]
 
 #: Of several caps without room, the first of these decides.
 _FIRST: Sequence[AtCap] = ("refuse", "review", "ask", "hold", "cheaper")
@@ -128,9 +117,10 @@ class Book(Waiting):
         """
         place = RESERVED + reservation_id.encode()
         value = self.state.get(place)
-        is_unused = not micros and not tokens
         spent = {"dollars": micros, "tokens": tokens}
-        return [] if value is None else self._end(place, value, now, spent, is_unused=is_unused)
+        if not micros and not tokens:
+            spent["premium_share"] = 0  # no model was asked
+        return [] if value is None else self._end(place, value, now, spent)
 
     def grant(self, grant: Grant, now: datetime) -> Sequence[bytes]:
         """Raise a cap for one key until the grant ends; the lines that have got room.
@@ -146,7 +136,7 @@ class Book(Waiting):
             return Ended([], [])
         lost = self._over(RESERVED, now)
         for place, value in lost:
-            self._end(place, value, now, {}, is_unused=False)
+            self._end(place, value, now, {})
         for place, value in [*self._over(ACCOUNT, now), *self._over(GRANT, now)]:
             if place.startswith(GRANT) or is_closed(value):
                 self.state.delete(place)
@@ -156,24 +146,19 @@ class Book(Waiting):
 
     def accounts(self, now: datetime) -> Iterator[Account]:
         """The accounts of all windows that are not over, or have open reservations."""
-        return accounts_in(self.state, now)
+        for place in [key for key in self.state.values if key.startswith(ACCOUNT)]:
+            if (account := read_account(self.state, place, now)) is not None:
+                yield account
 
     def _end(
-        self,
-        place: bytes,
-        value: bytes,
-        now: datetime,
-        spent: Mapping[str, int],
-        *,
-        is_unused: bool,
+        self, place: bytes, value: bytes, now: datetime, spent: Mapping[str, int]
     ) -> Sequence[bytes]:
         """End a reservation; a unit that `spent` does not have counts as spent in full."""
         lines = []
         for where, amount, lift in orjson.loads(value)[-1]:
             account = read_account(self.state, where.encode(), now)
             if account is not None:
-                used = 0 if account.unit == "premium_share" and is_unused else amount
-                account.settle(amount, lift, spent.get(account.unit, used))
+                account.settle(amount, lift, spent.get(account.unit, amount))
                 account.write(self.state, now)
                 if self.waiting(account.line):
                     lines.append(account.line)
@@ -219,12 +204,8 @@ class _Side:
         """True where no call fits, or an earlier request (than number `before`) comes first."""
         if self.needs > self.most:
             return True
-        account = self.account
-        return (
-            bool(self.needs)
-            and not self.is_lifted
-            and self.book.has_earlier(account.line, account.room, before)
-        )
+        account, comes_first = self.account, self.is_lifted or not self.needs
+        return not comes_first and self.book.has_earlier(account.line, account.room, before)
 
     def reserve(self, amounts: Mapping[str, int | None], now: datetime) -> tuple[str, int, int]:
         """Set aside; account, amount, and what of it is over the limit, for the settlement."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator
 from decimal import ROUND_CEILING
+from operator import attrgetter
 
 from router.errors import did_you_mean
 from router.policy.caps import Cap, amount_text, is_by_tenant
@@ -10,6 +11,8 @@ from router.policy.yaml_text import Path
 from schemas.base import Tier
 
 __all__ = ["cap_notes", "lint_caps", "wrong_caps"]
+
+_RANK = attrgetter("rank")
 
 
 def wrong_caps(policy: Policy) -> Iterator[tuple[Path, str]]:
@@ -54,17 +57,18 @@ def _reached(policy: Policy, cap: Cap) -> Iterator[tuple[Tier, str | None]]:
     """The tiers that a cap covers, each with a task; None is the classify step."""
     wanted = {scope: cap.where.get(scope) for scope in ("plan", "task", "tier")}
     plans = [row for name, row in policy.plans.items() if name in (wanted["plan"] or [name])]
+    ruled = policy.rules_by_task.values()
     steps: list[tuple[str | None, list[Tier | None]]] = [
-        (name, [task.tier, *task.escalation, task.overflow, *_ruled(policy, name)])
-        for name, task in policy.tasks.items()
+        (name, [task.tier, *task.escalation, task.overflow, *(rule.tier for rule in rules)])
+        for (name, task), rules in zip(policy.tasks.items(), ruled, strict=True)
         if name in (wanted["task"] or [name])
     ]
     if policy.classify is not None and not wanted["task"] and cap.unit != "premium_share":
         steps.append((None, [policy.classify.tier]))
     for name, tiers in steps:
-        starts = {min(t, p.start_at_most, key=_rank) for p in plans for t in tiers if t}
+        starts = {min(t, p.start_at_most, key=_RANK) for p in plans for t in tiers if t}
         climbs = {t for p in plans for t in tiers if t and t.rank <= p.ceiling.rank}
-        for tier in sorted((starts | climbs) & policy.tiers.keys(), key=_rank):
+        for tier in sorted((starts | climbs) & policy.tiers.keys(), key=_RANK):
             if tier in (wanted["tier"] or [tier]):
                 yield tier, name
 
@@ -79,11 +83,3 @@ def _least_call(policy: Policy, cap: Cap, tier: Tier, task: str | None) -> tuple
         micros = (tokens * model.price.output).to_integral_value(rounding=ROUND_CEILING)
         calls.append((int(micros) if cap.unit == "dollars" else tokens, name))
     return max(calls)
-
-
-def _ruled(policy: Policy, task: str) -> list[Tier | None]:
-    return [rule.tier for rule in policy.rules_by_task[task]]
-
-
-def _rank(tier: Tier) -> int:
-    return tier.rank

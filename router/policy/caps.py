@@ -28,7 +28,6 @@ __all__ = [
     "dollars_text",
     "domain_of",
     "is_by_tenant",
-    "key_problem",
     "zone_named",
 ]
 
@@ -207,19 +206,6 @@ def domain_of(policy: Capped, tenant: str) -> str:
     The tenant where no account is shared by tenants, else "": one for all.
     """
     return tenant if policy.has_domain_by_tenant else ""
-
-
-def key_problem(policy: Capped, cap: str, key: Mapping[str, str | None]) -> str | None:
-    """Why a key is not one of a cap's accounts, as a sentence; None where it is."""
-    if cap not in policy.caps:
-        return f"there is no cap {cap!r}{did_you_mean(cap, policy.caps)}"
-    row = policy.caps[cap]
-    if row.unit == _SHARE or row.per == "request":
-        return f"cap {cap} cannot be raised for one key: change its row in the policy"
-    if set(key) == set(row.kept_by):
-        return None
-    expected = " and ".join(row.kept_by) or "no key, as all share one account"
-    return f"cap {cap} is kept by {expected}; found {', '.join(key) or 'no key'}"
 
 
 def amount_text(amount: int, unit: Unit) -> str:

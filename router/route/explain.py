@@ -169,7 +169,8 @@ def cap_rows(policy: Policy) -> list[dict[str, Any]]:
             "cap": name,
             "at most": cap.words,
             "per": cap.per if cap.zone == "UTC" else f"{cap.per} ({cap.zone})",
-            "for each": ", ".join(cap.kept_by) or "all together",
+            "for each": ", ".join(cap.kept_by)
+            or ("request" if cap.per == "request" else "all together"),
             "where": " and ".join(f"{n} is {' or '.join(v)}" for n, v in cap.where.items()),
             "then": cap.at_cap,
             "because": cap.because,

@@ -33,6 +33,13 @@ def test_the_shipped_policy_passes_its_check(tierline):
     )
 
 
+def test_a_check_tells_the_budget_domain_of_each_cap(tierline):
+    code, out, _ = tierline("policy", "check", str(ROOT / "deploy/presets/one_budget.yaml"))
+
+    assert code == 0
+    assert "note: cap everything belongs to one budget domain of all" in out
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

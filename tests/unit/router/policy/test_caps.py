@@ -8,7 +8,7 @@ import pytest
 
 from router.errors import PolicyError
 from router.policy.cap_checks import cap_notes
-from router.policy.caps import Cap, Facts, caps_of, domain_of, key_problem
+from router.policy.caps import Cap, Facts, caps_of, domain_of
 from router.policy.load import load_policy
 from router.policy.table import Policy
 from router.route.explain import cap_rows, sections
@@ -172,6 +172,7 @@ def test_a_limit_is_a_whole_number(fields, limit):
     ("fields", "shown"),
     [
         ({}, ["$5.00", "day", "all together", "", "refuse", "tests"]),
+        ({"per": "request"}, ["$5.00", "request", "request", "", "refuse", "tests"]),
         (
             {"scope": "[user]", "where": "{tier: [low, balanced], plan: free}", "per": "hour"}
             | {"dollars": None, "tokens": 20_000, "zone": "Europe/Berlin", "at_cap": "hold"},
@@ -197,23 +198,3 @@ def test_the_policy_in_words_has_its_caps():
 
     assert [row["cap"] for row in shown["caps"].rows] == ["c"]
     assert "caps" not in {s.name for s in sections(load_policy(SHIPPED, "routing.yaml"))}
-
-
-@pytest.mark.parametrize(
-    ("cap", "key", "words"),
-    [
-        ("users", {"tenant": "acme", "user": "u"}, None),
-        ("users", {"user": "u"}, "cap users is kept by tenant and user; found user"),
-        ("usrs", {}, "did you mean users?"),
-        ("all", {}, None),
-        ("all", {"tenant": "acme"}, "cap all is kept by no key, as all share one account; found"),
-        ("share", {}, "change its row in the policy"),
-    ],
-)
-def test_a_grant_needs_the_key_of_its_cap(cap, key, words):
-    rows = {"users": a_row(scope="[user]"), "all": a_row()}
-    policy = policy_of(**rows, share=a_row(dollars=None, premium_share=0.2))
-
-    problem = key_problem(policy, cap, key)
-
-    assert problem == words if words is None else words in (problem or "")
