@@ -14,6 +14,7 @@ from typing import Protocol
 from schemas.errors import TierlineError
 
 __all__ = [
+    "ADMISSION_FAILPOINTS",
     "CONSOLE_FAILPOINTS",
     "FAILPOINTS",
     "HOSTILE_TEXT",
@@ -40,6 +41,7 @@ FAILPOINTS = (
     "work.committed",
     "work.settled",
 )
+ADMISSION_FAILPOINTS = ("admit.sent", "admit.committed")
 #: In the console: its act is noted and not sent; sent, and nobody has been told.
 CONSOLE_FAILPOINTS = ("console.noted", "console.sent")
 #: At a record with the hostile text: loop in Python, hold the interpreter's lock in C, abort.
@@ -62,7 +64,7 @@ def check_failpoint() -> None:
         msg = f"{_VARIABLE} is set: failpoints kill the process and work in a checkout only"
         raise FailpointError(msg)
     name, _, count = setting.partition(":")
-    names = (*FAILPOINTS, *CONSOLE_FAILPOINTS, *RECORD_FAILPOINTS)
+    names = (*FAILPOINTS, *ADMISSION_FAILPOINTS, *CONSOLE_FAILPOINTS, *RECORD_FAILPOINTS)
     if name not in names or not (count or "1").isdigit():
         msg = f"{_VARIABLE}={setting}: NAME or NAME:COUNT was expected, of {', '.join(names)}"
         raise FailpointError(msg)

@@ -51,12 +51,16 @@ _ATTEMPTS: TypeAdapter[Attempts] = TypeAdapter(Attempts)
 
 
 class Outgoing(NamedTuple):
-    """A record to be written. Its partition is the partition of the record it follows from."""
+    """A record to be written."""
 
     topic: str
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
+    #: None: that of the record it follows from.
+    partition: int | None = None
+    #: True where its headers hold its own trace: it goes on with another request's record.
+    has_trace: bool = False
 
 
 def text_headers(headers: Headers) -> dict[str, str]:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from schemas.admission import Admitted, Need, Reservation
 from schemas.attempt import Attempt
 from schemas.base import (
     Contract,
@@ -130,6 +131,10 @@ class _Envelope(Contract):
     #: The routes so far, the last one is current.
     routes: Many[RouteTaken]
     attempts: Many[Attempt] = Field(default_factory=list)
+    #: What admission did with it so far; None: no cap touches it.
+    admissions: Many[Admitted] | None = None
+    #: What its next reservation has to cover; None: admission estimates that.
+    need: Need | None = None
     #: The length of `request` in this envelope.
     request_bytes: Count = 0
     #: True where the request came as plain text; `request` is that text as a JSON string.
@@ -147,6 +152,8 @@ class Assignment(_Envelope):
     """A request given to a tier."""
 
     routes: Annotated[Many[RouteTaken], Field(min_length=1)]
+    #: What its calls may use in this tier; None: no cap touches it, or it is to be admitted yet.
+    reservation: Reservation | None = None
 
     @property
     def route(self) -> RouteTaken:

@@ -72,6 +72,13 @@ class Reason(StrEnum):
         "hop",
     )
 
+    BUDGET = "budget", "a cap of the policy leaves no money for it"
+    RESERVATION_USED = (
+        "reservation_used",
+        "what was set aside for it does not cover its next call",
+        "hop",
+    )
+
     # A call that gave no usable reply: the same tier goes on.
     NOT_SENT = "not_sent", "the call never reached the provider"
     THROTTLED = "throttled", "the provider asked us to wait"
@@ -110,6 +117,8 @@ class Reason(StrEnum):
         "the policy wants a person to have this request before any model",
         "person",
     )
+    NOT_CONFIRMED = "not_confirmed", "nobody agreed to its price in time"
+    TOO_MANY_HELD = "too_many_held", "as many requests wait for money as may"
     RESULT_TOO_LARGE = "result_too_large", "the result is larger than the results topic takes"
 
     # The record broke the contract: no call was made.

@@ -11,6 +11,7 @@ from schemas.base import (
     Generation,
     HttpStatus,
     Identifier,
+    Instant,
     JsonObject,
     Many,
     Micros,
@@ -39,9 +40,9 @@ class Response(Contract):
 class Hop(Contract):
     """One step on the way of a request."""
 
-    kind: Literal["route", "attempt"]
+    kind: Literal["route", "attempt", "admission"]
     tier: Tier
-    #: The rule that matched, or what became of the attempt.
+    #: The rule that matched, what became of the attempt, or what admission did.
     what: Name
     #: In words.
     why: Words
@@ -51,6 +52,18 @@ class Hop(Contract):
     model: Name | None = None
     cost_micros: Micros = 0
     duration_ms: Milliseconds = 0
+
+
+class Price(Contract):
+    """What a request costs that waits for somebody who agrees to it."""
+
+    #: The most that it costs above the cap: what a confirmation has to name.
+    micros: Micros
+    #: Without a confirmation it is refused then.
+    until: Instant
+    #: The lower tier that would take it instead, and what it costs there at most; None: none would.
+    cheaper: Tier | None = None
+    cheaper_micros: Micros | None = None
 
 
 class Latency(Contract):
@@ -73,10 +86,16 @@ class RouterInfo(Contract):
     #: False for notices and interim answers, which another result follows.
     final: bool = True
     #: What the consumer gets: an answer, tools to call, a question back to the user, our text for
-    #: the model's refusal, the safe default because no answer could be defended, or a notice that
-    #: a person has the request.
+    #: a refusal, the safe default because no answer could be defended, a notice that a person has
+    #: the request, or a price that somebody has to agree to first.
     kind: Literal[
-        "answer", "tool_calls", "clarification", "refusal", "safe_default", "in_review"
+        "answer",
+        "tool_calls",
+        "clarification",
+        "refusal",
+        "safe_default",
+        "in_review",
+        "needs_confirmation",
     ] = "answer"
     #: The dead letter this result stands in for, as `topic-partition-offset`.
     resolves: Name | None = None
@@ -113,6 +132,12 @@ class RouterInfo(Contract):
     trimmed: Annotated[dict[Name, Count], Field(max_length=20)] | None = None
     #: What the user should be told of an answer that is published in doubt; None: nothing.
     caveat: Words | None = None
+    #: The cap that left no money, how full it was, and for whom; None: no cap decided.
+    budget: Words | None = None
+    #: Why a cap ended the request, as a code.
+    code: Reason | None = None
+    #: What is to be confirmed; None: nothing.
+    price: Price | None = None
     #: Why no dearer model was asked, with the figures; None: none was needed, or one was asked.
     weighed: Words | None = None
     #: The normalised answer in the task's format.
@@ -124,6 +149,8 @@ class Result(Contract):
 
     id: Identifier
     custom_id: Name
+    #: What whoever sent the request has to do before it goes on; None: nothing.
+    status: Literal["needs_confirmation"] | None = None
     response: Response | None = None
     error: JsonObject | None = None
     router: RouterInfo

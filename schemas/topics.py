@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from schemas.base import Tier
 
-__all__ = ["LARGEST_RECORD", "TOPICS", "TopicSpec", "Topics"]
+__all__ = ["LARGEST_RECORD", "TOPICS", "TopicSpec", "Topics", "state_topic"]
 
 _DAY_MS = 86_400_000
 _MEBIBYTE = 1 << 20
@@ -20,6 +20,7 @@ class TopicSpec:
     name: str
     key: str
     holds: str
+    #: The contracts of its records, with blanks between them; none for a stage's state.
     model: str
     config: Mapping[str, str] = field(default_factory=dict)
 
@@ -33,6 +34,24 @@ def _kept(days: int | None) -> dict[str, str]:
     """The configuration of a topic that is kept for so many days, or for ever where None."""
     retention = -1 if days is None else days * _DAY_MS
     return {"retention.ms": str(retention), "max.message.bytes": str(LARGEST_RECORD)}
+
+
+def state_topic(stage: str) -> TopicSpec:
+    """The topic of a stage's state, as it has to be configured."""
+    return TopicSpec(
+        f"llm.state.{stage}",
+        "whatever the stage remembers by",
+        f"what the stage {stage} remembers; nothing for what it has forgotten",
+        "",
+        {
+            "cleanup.policy": "compact",
+            "max.message.bytes": str(LARGEST_RECORD),
+            # Compacted early: whoever takes a partition reads what compaction has left.
+            "segment.ms": "600000",
+            "min.cleanable.dirty.ratio": "0.1",
+            "delete.retention.ms": "3600000",
+        },
+    )
 
 
 TOPICS: Sequence[TopicSpec] = (
@@ -59,6 +78,15 @@ TOPICS: Sequence[TopicSpec] = (
         )
         for tier in Tier
     ),
+    TopicSpec(
+        "llm.admission",
+        _KEY,
+        "requests that a cap touches, and what ends their reservations, raises caps, confirms "
+        "prices and lets time pass",
+        "Assignment Settlement Grant Confirmation Tick",
+        {**_kept(7), **_STAMPED},
+    ),
+    state_topic("admit"),
     TopicSpec(
         "llm.escalations",
         _KEY,
@@ -159,6 +187,10 @@ class Topics:
 
     def tier(self, tier: Tier) -> str:
         return f"{self.prefix}llm.tier.{tier}"
+
+    @property
+    def admission(self) -> str:
+        return self.prefix + "llm.admission"
 
     @property
     def escalations(self) -> str:

@@ -19,12 +19,14 @@ from consumers import parties
 from consumers.parties import readers_of, writers_of
 from consumers.policy_reference import policy_page, policy_schema
 from consumers.setting_list import setting_rows
+from schemas.admission import Confirmation, Settlement, Tick
 from schemas.attempt import Attempt, LedgerEntry
 from schemas.base import Contract
 from schemas.codec import dead_letter_headers
 from schemas.dead_letter import DeadLetter, Pointer
 from schemas.escalation import Assignment, Escalation
 from schemas.feedback import Feedback
+from schemas.money import Grant
 from schemas.policy_log import PolicyAct, Release, Rollout
 from schemas.reasons import Reason
 from schemas.request import Request
@@ -46,6 +48,7 @@ _PAGES = Path(__file__).with_name("pages")
 _CONTRACTS: Sequence[type[Contract]] = (
     *(Request, Assignment, Attempt, LedgerEntry, Verdict, Escalation, Result, DeadLetter, Usage),
     *(Feedback, Status, AuditLine, PolicyAct, Release, Rollout),
+    *(Settlement, Grant, Confirmation, Tick),
 )
 #: Counts upwards when a contract breaks, which also gives the topics new names.
 _MAJOR = 1
@@ -153,7 +156,7 @@ def _written(name: str, schema: Mapping[str, Any]) -> str:
 
 def _asyncapi() -> dict[str, Any]:
     by_name = {contract.__name__: contract for contract in _CONTRACTS}
-    carried = dict.fromkeys(spec.model for spec in TOPICS)
+    carried = dict.fromkeys(name for spec in TOPICS for name in spec.model.split())
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -175,7 +178,9 @@ def _channel(spec: TopicSpec) -> dict[str, Any]:
     return {
         "address": spec.name,
         "description": f"{spec.holds}. Key: {spec.key}. Written by {writers}; read by {readers}.",
-        "messages": {spec.model: {"$ref": f"#/components/messages/{spec.model}"}},
+        "messages": {
+            name: {"$ref": f"#/components/messages/{name}"} for name in spec.model.split()
+        },
         "bindings": {
             "kafka": {
                 "topicConfiguration": {name: int(spec.config[name]) for name in sorted(kept)},

@@ -16,27 +16,9 @@ from consumers.runtime.shell import fits
 from schemas.codec import Outgoing
 from schemas.errors import ContractError
 from schemas.reasons import Reason
-from schemas.topics import LARGEST_RECORD, TopicSpec
+from schemas.topics import state_topic
 
-__all__ = ["KeyedState", "StatePart", "state_topic"]
-
-
-def state_topic(stage: str) -> TopicSpec:
-    """The topic of a stage's state, as it has to be configured."""
-    return TopicSpec(
-        f"llm.state.{stage}",
-        "whatever the stage remembers by",
-        f"what the stage {stage} remembers; nothing for what it has forgotten",
-        "",
-        {
-            "cleanup.policy": "compact",
-            "max.message.bytes": str(LARGEST_RECORD),
-            # Compacted early: whoever takes a partition reads what compaction has left.
-            "segment.ms": "600000",
-            "min.cleanable.dirty.ratio": "0.1",
-            "delete.retention.ms": "3600000",
-        },
-    )
+__all__ = ["KeyedState", "StatePart"]
 
 
 @dataclass(slots=True)

@@ -9,7 +9,6 @@ import asyncio
 import time
 from collections.abc import Sequence
 from itertools import groupby
-from operator import attrgetter
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.structs import OffsetAndMetadata
@@ -35,7 +34,8 @@ class PartitionWriter:
         self._clients = clients
         self._source = source
         self._group = group
-        self._kind = "work" if ".tier." in source.topic else "route"
+        is_admission = source.topic.endswith("llm.admission")
+        self._kind = "work" if ".tier." in source.topic else "admit" if is_admission else "route"
         self._producer: AIOKafkaProducer | None = None
         #: Former producers that have yet to be stopped, and the tasks that stop others.
         self._former: list[AIOKafkaProducer] = []
@@ -125,9 +125,11 @@ class PartitionWriter:
     async def _queue(
         self, producer: AIOKafkaProducer, outgoing: Sequence[Outgoing]
     ) -> list[asyncio.Future[object]]:
-        partition = self._source.partition
         queued: list[asyncio.Future[object]] = []
-        for topic, records in groupby(sorted(outgoing, key=_BY_TOPIC), key=_BY_TOPIC):
+        for (topic, wanted), records in groupby(sorted(outgoing, key=self._place), self._place):
+            # A forged record may name one that is not there, and nothing could be committed any more.
+            is_there = wanted in await producer.partitions_for(topic)
+            partition = wanted if is_there else self._source.partition
             batch = producer.create_batch()
             for record in records:
                 fields = {"key": record.key, "value": record.value, "headers": list(record.headers)}
@@ -139,8 +141,9 @@ class PartitionWriter:
             queued.append(await producer.send_batch(batch, topic, partition=partition))
         return queued
 
-
-_BY_TOPIC = attrgetter("topic")
+    def _place(self, record: Outgoing) -> tuple[str, int]:
+        wanted = record.partition
+        return record.topic, self._source.partition if wanted is None else wanted
 
 
 async def _stop(producer: AIOKafkaProducer) -> None:

@@ -109,13 +109,16 @@ class Hop:
         """The outgoing records, each with the trace context of its `send` span or of this hop."""
         stamped = []
         for record in outgoing:
+            if record.has_trace:
+                stamped.append(record)
+                continue
             context = self.context
             if self.span is not None and self._spans.is_sent(record.topic):
-                send = self._spans.sending(self.span, record.topic, partition, self.where)
+                place = partition if record.partition is None else record.partition
+                send = self._spans.sending(self.span, record.topic, place, self.where)
                 self._sends.append(send)
                 context = context_of(send, context)
-            headers = with_context(record.headers, context)
-            stamped.append(Outgoing(record.topic, record.key, record.value, headers))
+            stamped.append(record._replace(headers=with_context(record.headers, context)))
         return stamped
 
     def carried_by(self, record: Outgoing) -> Outgoing:

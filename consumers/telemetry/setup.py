@@ -87,7 +87,9 @@ def open_telemetry(
         traces = ()
     rules = TraceRules(
         intakes=topics.all_intakes,
-        quiet=frozenset((topics.attempts,)),
+        quiet=frozenset(
+            name for name, spec in topics.all() if name == topics.attempts or not spec.model
+        ),
         share=share,
         trusts_producers=settings.trust_producer_sampling,
         parent_mode=settings.parent_mode,

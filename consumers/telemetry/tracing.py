@@ -34,7 +34,7 @@ class TraceRules:
 
     #: The topics that producers write to, where sampling is decided.
     intakes: Collection[str] = ("llm.intake",)
-    #: Topics whose records get no `send` span: the ledger.
+    #: Topics whose records get no `send` span: the ledger, and what stages remember.
     quiet: frozenset[str] = frozenset()
     #: The share of traces to keep.
     share: float = 1.0
@@ -109,7 +109,7 @@ class Tracing:
         return Hop(self, context_of(span, context), span)
 
     def is_sent(self, topic: str) -> bool:
-        """True for topics whose records get a `send` span: all but the ledger."""
+        """True for topics whose records get a `send` span: all but the quiet ones."""
         return topic not in self._rules.quiet
 
     def count(self, group: str, consumed: Sequence[Record]) -> None:

@@ -6,8 +6,9 @@ from aiokafka.admin import NewTopic
 
 from consumers.records import Source
 from consumers.runtime.clients import Clients, administering
-from consumers.runtime.keyed_state import KeyedState, state_topic
+from consumers.runtime.keyed_state import KeyedState
 from consumers.runtime.publisher import publisher
+from schemas.topics import state_topic
 from tests.bench.harness import Measured, repeat, settings_for, sized
 
 __all__ = ["measure_state"]

@@ -14,10 +14,11 @@ from aiokafka.admin import NewTopic
 
 from consumers.records import Source
 from consumers.runtime.clients import Clients, administering
-from consumers.runtime.keyed_state import KeyedState, state_topic
+from consumers.runtime.keyed_state import KeyedState
 from consumers.runtime.publisher import publisher
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import Settings
+from schemas.topics import state_topic
 from tests.kafka.flow import read_topics
 
 pytestmark = [pytest.mark.kafka, pytest.mark.anyio]

@@ -18,9 +18,9 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from consumers.lab.broker import LocalBroker, local_broker
 from consumers.lab.broker.local import free_ports
 from consumers.runtime.clients import Clients, administering
-from consumers.runtime.keyed_state import state_topic
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import KafkaSettings, Settings
+from schemas.topics import state_topic
 from tests.nemesis.proxy import Proxy
 
 __all__ = ["COUNTS", "Member", "World", "member_header", "refuse_results"]
