@@ -6,7 +6,7 @@ A party's name is part of its client id, `tierline.NAME`, by which Kafka counts 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from consumers.stages import review, route, work
+from consumers.stages import admit, review, route, work
 from consumers.stages.contract import StageKind
 from schemas.base import Tier
 from schemas.topics import TOPICS
@@ -14,7 +14,7 @@ from schemas.topics import TOPICS
 __all__ = ["PARTIES", "STAGES", "Party", "readers_of", "stages_of", "writers_of"]
 
 #: Every stage. A new one is its file and a name here.
-STAGES: Sequence[StageKind] = (route.KIND, *work.KINDS, review.KIND)
+STAGES: Sequence[StageKind] = (route.KIND, admit.KIND, *work.KINDS, review.KIND)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ PARTIES: Sequence[Party] = (
         reads=(
             "llm.intake",
             *(f"llm.tier.{tier}" for tier in Tier),
+            "llm.admission",
             "llm.escalations",
             "llm.results",
             "llm.dead-letters",

@@ -5,10 +5,8 @@ partition, whose owner is the only one to give out the domain's money.
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Literal
 from zlib import crc32
-
-from pydantic import Field
 
 from schemas.base import (
     Contract,
@@ -26,7 +24,7 @@ from schemas.tenancy import DEFAULT_TENANT
 
 __all__ = [
     "ADMISSION",
-    "Admitted",
+    "AdmissionTaken",
     "Confirmation",
     "Kind",
     "Need",
@@ -93,7 +91,7 @@ class Tick(Contract):
     at: Instant
 
 
-class Admitted(Contract):
+class AdmissionTaken(Contract):
     """What admission did with an assignment, and why: which cap, how full, for whom."""
 
     what: Literal["reserved", "held", "cheaper", "asked", "confirmed", "given_up"]
@@ -101,7 +99,7 @@ class Admitted(Contract):
     words: Words
     code: Reason | None = None
     #: What was reserved, or is asked for.
-    micros: Annotated[int, Field(ge=0)] | None = None
+    micros: Micros | None = None
     at: Instant
 
 

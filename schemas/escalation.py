@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.admission import Admitted, Need, Reservation
+from schemas.admission import AdmissionTaken, Need, Reservation
 from schemas.attempt import Attempt
 from schemas.base import (
     Contract,
@@ -132,7 +132,7 @@ class _Envelope(Contract):
     routes: Many[RouteTaken]
     attempts: Many[Attempt] = Field(default_factory=list)
     #: What admission did with it so far; None: no cap touches it.
-    admissions: Many[Admitted] | None = None
+    admissions: Many[AdmissionTaken] | None = None
     #: What its next reservation has to cover; None: admission estimates that.
     need: Need | None = None
     #: The length of `request` in this envelope.

@@ -50,7 +50,7 @@ from consumers.telemetry.setup import TRACES_ONLY, open_telemetry
 from router.intake.signatures import SIGNATURE, signature_of
 from schemas.tenancy import RequestKey
 
-__all__ = ["submit"]
+__all__ = ["IntakeName", "SigningKey", "signing", "submit"]
 
 #: Seconds for which a signature of ours is good.
 _SIGNED_FOR = 600.0
@@ -58,6 +58,17 @@ _SIGNED_FOR = 600.0
 _IN_FLIGHT = 5_000
 #: Bytes of standard input beyond which it is kept on disk.
 _SPOOLED_FROM = 1 << 20
+
+IntakeName = Annotated[
+    str | None,
+    Option(
+        "--intake", metavar="NAME", help="Send to the topic llm.intake.NAME instead of llm.intake."
+    ),
+]
+SigningKey = Annotated[
+    str | None,
+    Option(metavar="KEY", help="Sign each record with this key of TIERLINE_INTAKE__KEYS."),
+]
 
 
 def submit(  # noqa: PLR0913, PLR0917  an option each
@@ -79,18 +90,8 @@ def submit(  # noqa: PLR0913, PLR0917  an option each
     tenant: Annotated[
         str | None, Option(metavar="TENANT", help="Set the tenant of requests that name none.")
     ] = None,
-    way: Annotated[
-        str | None,
-        Option(
-            "--intake",
-            metavar="NAME",
-            help="Send to the topic llm.intake.NAME instead of llm.intake.",
-        ),
-    ] = None,
-    sign_with: Annotated[
-        str | None,
-        Option(metavar="KEY", help="Sign each request with this key of TIERLINE_INTAKE__KEYS."),
-    ] = None,
+    way: IntakeName = None,
+    sign_with: SigningKey = None,
     batch: Annotated[
         str | None,
         Option(
@@ -120,7 +121,7 @@ def submit(  # noqa: PLR0913, PLR0917  an option each
     if not wait:
         refuse_unread(context, "is for --wait", "timeout")
     settings = read_settings(kafka)
-    signed = _signing(settings, sign_with)
+    signed = signing(settings, sign_with)
     with _opened(what, task, plan, tenant) as (file, name):
         if not isinstance(file, io.BytesIO):
             why = "is for a prompt given as text: the requests of a file have fields of their own"
@@ -302,7 +303,7 @@ class _Requests:
             raise UserError(msg) from None
 
 
-def _signing(settings: Settings, name: str | None) -> Callable[[Line], bytes] | None:
+def signing(settings: Settings, name: str | None) -> Callable[[Line], bytes] | None:
     """A function that signs a line with a key of the settings. Raises UserError."""
     if name is None:
         return None

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated
 
 import orjson
@@ -20,7 +21,9 @@ from consumers.policies import Policies
 from consumers.providers.client import Providers
 from consumers.providers.settings import ProviderSettings
 from consumers.rules import released_rules
+from consumers.runtime.keyed_state import StatePart
 from consumers.runtime.shell import Shell
+from consumers.stages.admit import Admit
 from consumers.stages.refusing import Refusals
 from consumers.stages.route import Router
 from consumers.stages.work import Worker
@@ -102,7 +105,8 @@ async def _travel(
     policies, topics = Policies(rules), Topics()
     journey, ends = Journey(_ID), Counter[str]()
     router, refusals = Router(policies, topics, clock.now), Refusals(policies, clock.now)
-    routing = Shell(router.dead_letters)
+    admit, accounts = Admit(policies, topics, clock.now), StatePart({})
+    routing, admitting = Shell(router.dead_letters), Shell(admit.dead_letters)
     written = deque([Outgoing(topics.intake, None, value)])
     async with Providers(providers) as caller:
         workers = {
@@ -110,13 +114,15 @@ async def _travel(
             for tier in rules.policy.tiers
         }
         while written:
-            topic, key, body, headers = written.popleft()
+            topic, key, body, headers, *_ = written.popleft()
             now_ms = int(clock.now().timestamp() * 1000)
             record = _Record(topic, ends[topic], now_ms, key, body, headers)
             ends[topic] += 1
             journey.read(record, topics)
             if topic in (topics.intake, topics.escalations):
                 written += routing.decide(router.decide, record)
+            elif topic == topics.admission:
+                written += admitting.decide(partial(admit.decide, state=accounts), record)
             elif (worker := workers.get(topic)) is not None:
                 working = Shell(worker.dead_letters)
                 written += await working.handle(worker.handle(record, _Alone()), record)

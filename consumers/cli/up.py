@@ -62,7 +62,7 @@ _TRY_AGAIN_SECONDS = 2.0
 async def up(  # noqa: PLR0913, PLR0917  an option each
     context: typer.Context,
     only: Annotated[
-        str | None, Option(metavar="route|work|review", help="Run this stage alone.")
+        str | None, Option(metavar="route|admit|work|review", help="Run this stage alone.")
     ] = None,
     tier: Annotated[
         list[str] | None,

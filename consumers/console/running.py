@@ -62,7 +62,10 @@ async def run_console(
         msg = f"TIERLINE_CONSOLE__BRIEF_TASK={brief}: the policy has no such task"
         raise TierlineError(msg)
     clients = Clients(settings.kafka).named("console")
-    processes = Processes([kind.spec.name for kind in stages_of(tiers=list(policy.tiers))])
+    kinds = stages_of(tiers=list(policy.tiers))
+    # Without caps nothing is to be admitted.
+    needed = [kind.spec.name for kind in kinds if policy.caps or kind.role != "admit"]
+    processes = Processes(needed)
     async with (
         open_store(at.store) as store,
         publisher(clients, telemetry.tracing) as sending,

@@ -1,11 +1,15 @@
 """A request's journey in words, from the records of all topics."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+import orjson
+
 from consumers.journeys.moments import (
     Moment,
+    admission_moment,
     attempt_moment,
     facts_of,
     feedback_moment,
@@ -17,6 +21,7 @@ from consumers.journeys.moments import (
 from consumers.records import Record, mentions, pattern_of, record_ref, told_at
 from consumers.telemetry.context import read_context
 from router.intake.admission import claimed_id, read_again
+from schemas.admission import AdmissionTaken, kind_of
 from schemas.attempt import Attempt, LedgerEntry
 from schemas.base import JsonObject, Tier
 from schemas.codec import read_dead_letter, read_envelope, read_model
@@ -32,6 +37,10 @@ from schemas.review import AuditLine
 from schemas.topics import Topics
 
 __all__ = ["Journey", "Stop"]
+
+_ADMISSION_STATE = "llm.state.admit"
+#: Why a request waits, in what admission remembers of it.
+_WHY = re.compile(rb'"why":("(?:[^"\\]|\\.)*")')
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -79,6 +88,12 @@ class Journey:
     #: The last record that passed it on, with its generation and time. Brokers' clocks differ, so
     #: the generation says whether it has ended since.
     hop: tuple[tuple[int, datetime, bool], Assignment | Escalation] | None = None
+    #: True while that record is at admission.
+    is_at_admission: bool = False
+    #: What admission did with it, by when it did so.
+    admissions: dict[datetime, AdmissionTaken] = field(default_factory=dict)
+    #: Why it waits at admission, by partition and key of the stage's state.
+    waits: dict[tuple[int, bytes], str] = field(default_factory=dict)
     #: The last generation that has ended; 0: none.
     ended: int = 0
     #: The trace of the earliest record that has one; with linked traces each hop has its own.
@@ -109,7 +124,10 @@ class Journey:
         if since is None or self.ended >= generation:
             return None
         hop = self.hop[1] if self.hop else None
-        return still_open(since, hop, list(self.attempts.values()), now)
+        unadmitted = None
+        if self.is_at_admission:
+            unadmitted = next(iter(self.waits.values()), "it has not been admitted yet")
+        return still_open(since, hop, list(self.attempts.values()), now, unadmitted)
 
     @property
     def in_order(self) -> list[Attempt]:
@@ -144,6 +162,9 @@ class Journey:
     def read(self, record: Record, topics: Topics) -> None:
         """Take from a record what it says of this request; records of others are ignored."""
         where = record_ref(record)
+        if record.topic == topics.name(_ADMISSION_STATE):
+            self._read_state(record)
+            return
         # A record without a usable id goes by its place, which its dead letter has in parts.
         if record.topic != topics.dead_letters and where != self.request_id:
             # A CloudEvent has source and id in two fields.
@@ -172,6 +193,7 @@ class Journey:
     def moments(self) -> list[Moment]:
         """What happened, in order."""
         happened = [route_moment(route) for route in self.routes]
+        happened += [admission_moment(taken) for taken in self.admissions.values()]
         happened += [attempt_moment(attempt) for attempt in self.attempts.values()]
         happened += [review_moment(line) for line in self.acts]
         happened += [feedback_moment(feedback) for feedback in self._own_feedback()]
@@ -243,15 +265,26 @@ class Journey:
                 return None
             self.acts.append(line)
             return review_moment(line).words
+        is_back = record.topic == topics.escalations
         if record.topic == topics.feedback:
             feedback = read_model(Feedback, record.value)
             # Its tenant may be its sender's mistake, so it proves no tenant to have the request.
             if feedback.request_id == self.request_id and self.tenant in (None, feedback.tenant):
                 self.feedback.append(feedback)
             return None  # it is no step of the journey
-        if record.topic == topics.escalations or record.topic in map(topics.tier, Tier):
-            return self._read_hop(record, topics)
-        return None
+        is_assignment = record.topic in map(topics.tier, Tier) or (
+            record.topic == topics.admission and kind_of(record.headers) == "assignment"
+        )
+        return self._read_hop(record, topics) if is_assignment or is_back else None
+
+    def _read_state(self, record: Record) -> None:
+        """Take why the request waits at admission from what the stage remembers."""
+        key, value = (record.partition, record.key or b""), record.value
+        if value is None:
+            self.waits.pop(key, None)
+        elif mentions(record, pattern_of((self.request_id,))):
+            if (why := _WHY.search(value)) is not None:
+                self.waits[key] = orjson.loads(why[1])
 
     def _read_intake(self, record: Record, where: str) -> str | None:
         request = read_raw_request(record.value, record.headers, fallback_id=where)
@@ -311,12 +344,14 @@ class Journey:
                 words = Reason.POLICY_REPLACED.meaning
         else:
             envelope, raw = read_envelope(Assignment, record.value)
+            words = "to admission, as a cap touches it" if record.topic == topics.admission else ""
         if not self.is_ours(envelope.id, envelope.tenant):
             return None
         is_back = isinstance(envelope, Escalation)
         order = envelope.generation, told_at(record), is_back
         if self.hop is None or self.hop[0] <= order:
-            self.hop = order, envelope
+            self.hop, self.is_at_admission = (order, envelope), record.topic == topics.admission
+        self.admissions |= {taken.at: taken for taken in envelope.admissions or ()}
         origin = envelope.origin
         self.origin = f"{origin.topic}-{origin.partition}-{origin.offset}"
         if self.origin in self.claims:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from consumers.amounts import counted, dollars, in_words, shortened
+from schemas.admission import AdmissionTaken
 from schemas.attempt import Attempt
 from schemas.escalation import Assignment, Escalation, RouteTaken
 from schemas.feedback import Feedback
@@ -17,6 +18,7 @@ from schemas.spans import span_text
 __all__ = [
     "COLUMNS",
     "Moment",
+    "admission_moment",
     "attempt_moment",
     "facts_of",
     "feedback_moment",
@@ -39,6 +41,7 @@ _PUBLISHED = {
     "refusal": "our refusal was published",
     "safe_default": "the safe default was published",
     "in_review": "a notice was published that a person has the request",
+    "needs_confirmation": "a confirmation of its price was asked for",
 }
 _REVIEWED = {
     "approve": "the answer of {model} was published, approved by {who}",
@@ -67,7 +70,8 @@ def result_words(result: Result, who: str | None) -> str:
     words = _PUBLISHED[info.kind].format(model=info.model)
     cost, took = dollars(info.cost_micros), f"{total:.2f} s ({calls:.2f} s in calls)"
     doubt = f" with a caveat ({info.weighed})" if info.caveat else ""
-    return f"{words}{doubt} for {cost} in {took}: {answer}"
+    budget = f" because of {info.budget}" if info.budget else ""
+    return f"{words}{doubt}{budget} for {cost} in {took}: {answer}"
 
 
 def review_moment(line: AuditLine) -> Moment:
@@ -110,6 +114,11 @@ def route_moment(route: RouteTaken) -> Moment:
     return Moment(route.routed_at, what, route.tier, f"{route.rule}: {route.reason}{codes}")
 
 
+def admission_moment(taken: AdmissionTaken) -> Moment:
+    """What admission did, and which cap was the reason, how full, for whom."""
+    return Moment(taken.at, "admission", taken.tier, f"{taken.what}: {taken.words}")
+
+
 def attempt_moment(attempt: Attempt) -> Moment:
     why = ""
     if attempt.reason is not None:
@@ -125,9 +134,15 @@ def attempt_moment(attempt: Attempt) -> Moment:
 
 
 def still_open(
-    since: datetime, hop: Assignment | Escalation | None, attempts: Sequence[Attempt], now: datetime
+    since: datetime,
+    hop: Assignment | Escalation | None,
+    attempts: Sequence[Attempt],
+    now: datetime,
+    unadmitted: str | None = None,
 ) -> str:
     """What the topics say of a request that has not ended; `since` is when it was passed on.
+
+    `unadmitted`: what it waits for at admission; None: it is not there.
 
     A worker writes its calls down when they have ended, so the topics do not say what it waits for.
     """
@@ -135,6 +150,8 @@ def still_open(
         return f"It is still open: accepted at {_second(since)}, and not routed yet."
     if isinstance(hop, Escalation):
         words = f"handed back to route at {_second(since)}, and not routed again yet."
+    elif unadmitted is not None:
+        words = f"routed to {hop.route.tier} at {_second(since)}, under a cap: {unadmitted}."
     else:
         recent = [attempt for attempt in attempts if attempt.started_at >= since]
         running = next((attempt for attempt in recent if attempt.outcome == "started"), None)

@@ -17,7 +17,7 @@ from router.reply.reply import Oddity
 from router.request.tokens import estimate_tokens
 from schemas.usage import Usage
 
-__all__ = ["Counts", "added", "booked", "counts_of", "estimate", "reserve", "stated_micros"]
+__all__ = ["Counts", "added", "booked", "counts_of", "estimate", "most", "reserve", "stated_micros"]
 
 _FILE = files("consumers.providers") / "usage.yaml"
 _TABLES: Mapping[str, Any] = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
@@ -171,6 +171,15 @@ def reserve(body: Mapping[str, Any]) -> Usage:
     """The most that a call can have used when nobody knows whether it ran."""
     return Usage(
         input_tokens=_input_tokens(body),
+        output_tokens=_output_limit(body) or _DEFAULT_OUTPUT,
+        estimated=True,
+    )
+
+
+def most(body: Mapping[str, Any]) -> Usage:
+    """The most that a call can be booked at, whatever its provider counts."""
+    return Usage(
+        input_tokens=_most_input(body),
         output_tokens=_output_limit(body) or _DEFAULT_OUTPUT,
         estimated=True,
     )

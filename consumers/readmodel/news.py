@@ -25,6 +25,7 @@ from router.reports.quality import (
     route_of,
     trend_of,
 )
+from schemas.admission import kind_of
 from schemas.attempt import LedgerEntry
 from schemas.base import Tier
 from schemas.codec import dump, read_dead_letter, read_model
@@ -67,6 +68,7 @@ class News:
         return {
             **dict.fromkeys(topics.all_intakes, self._intake),
             **dict.fromkeys(map(topics.tier, Tier), partial(self._hop, route_of=_route_in)),
+            topics.admission: self._admission,
             topics.escalations: self._hop,
             topics.attempts: self._call,
             topics.results: self._result,
@@ -127,6 +129,10 @@ class News:
         envelope = orjson.loads(record.value or b"")
         tenant = str(envelope.get("tenant") or DEFAULT_TENANT)
         self._note(record, tenant, str(envelope["id"]), **route_of(envelope))
+
+    def _admission(self, record: Record) -> None:
+        if kind_of(record.headers) == "assignment":
+            self._hop(record)
 
     def _call(self, record: Record) -> None:
         entry = read_model(LedgerEntry, record.value)

@@ -127,7 +127,7 @@ class PartitionWriter:
     ) -> list[asyncio.Future[object]]:
         queued: list[asyncio.Future[object]] = []
         for (topic, wanted), records in groupby(sorted(outgoing, key=self._place), self._place):
-            # A forged record may name one that is not there, and nothing could be committed any more.
+            # A forged record may name one that is not there; nothing could be committed any more.
             is_there = wanted in await producer.partitions_for(topic)
             partition = wanted if is_there else self._source.partition
             batch = producer.create_batch()

@@ -23,6 +23,7 @@ from router.attempt.answering import attempt_of, ledger_lines
 from router.attempt.model_quirks import lacking, too_narrow
 from router.attempt.next_step import (
     CallModel,
+    Escalate,
     NextStep,
     Wait,
     answer_of,
@@ -111,10 +112,8 @@ class AttemptRunner:
                 if tier_run.retry_after is not None:
                     tier_run.retry_after = 0.0
             await self._until_ours(tier_run, slot)
-            if self.clock() >= tier_run.assignment.deadline:
-                deadline = tier_run.assignment.deadline.isoformat()
-                return GiveUp(Reason.DEADLINE_PASSED, f"the deadline was {deadline}")
-            await self._call(tier_run, step, slot)
+            if (end := await self._call(tier_run, step, slot)) is not None:
+                return end
 
     def _question(self, tier_run: TierRun, step: Step) -> Question:
         if step != "verify":
@@ -234,14 +233,23 @@ class AttemptRunner:
             self.ledger.book(tier_run.source, self.unbooked_lines(tier_run))
             tier_run.booked = len(tier_run.attempts)
 
-    async def _call(self, tier_run: TierRun, call: CallModel, slot: Slot) -> None:
-        """Call a model if its limits allow it; otherwise wait a little and decide again."""
+    async def _call(
+        self, tier_run: TierRun, call: CallModel, slot: Slot
+    ) -> Escalate | GiveUp | None:
+        """Call a model if its limits allow it; otherwise wait a little and decide again.
+
+        No call is made past the deadline, nor one that the reservation does not cover.
+        """
+        if self.clock() >= (deadline := tier_run.assignment.deadline):
+            return GiveUp(Reason.DEADLINE_PASSED, f"the deadline was {deadline.isoformat()}")
         body, left_out = self._body(tier_run, call)
+        if tier_run.is_capped and (uncovered := tier_run.uncovered(call, body)) is not None:
+            return uncovered
         admission = self._admission(tier_run, call, body)
         if isinstance(admission, float):
             wait = min(admission, _LONGEST_LIMIT_WAIT) * (1 + random.random() / 4)  # noqa: S311
             await self._rest(tier_run, slot, wait, keeps_place=True)
-            return
+            return None
         outcome: Reply | CallFailure | None = None
         try:
             if not self._is_parking(tier_run) or await self._may_start(tier_run, call, slot):
@@ -249,6 +257,7 @@ class AttemptRunner:
         finally:
             if admission is not None and self.gate is not None:
                 self.gate.settle(admission, outcome)
+        return None
 
     def _admission(
         self, tier_run: TierRun, call: CallModel, body: Mapping[str, Any]

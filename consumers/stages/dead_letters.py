@@ -6,6 +6,7 @@ from datetime import datetime
 
 from consumers.records import Record, Source, appended_at, record_ref
 from consumers.runtime.strikes import MOST_TRIES
+from consumers.stages.settling import settled
 from consumers.telemetry.observer import Observer
 from router.intake.admission import Admission, claimed_id, claimed_tenant
 from schemas.attempt import Attempt
@@ -179,7 +180,11 @@ class DeadLetters:
         except ContractError:
             tenant = claimed_tenant(value, headers, is_parsed=False)
             return [self.of_record(record, reason, detail, tenant=tenant)]
-        return [self.of_envelope(envelope, raw, record, reason, detail)]
+        letter = self.of_envelope(envelope, raw, record, reason, detail)
+        if isinstance(envelope, Escalation):
+            return [letter]
+        # Nobody knows here which calls were made for it.
+        return [letter, *settled(self.topics, envelope, None, self.clock())]
 
 
 def key_of(request: Request) -> bytes:

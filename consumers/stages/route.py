@@ -28,16 +28,21 @@ from router.intake.admission import Admission, read_again
 from router.intake.repeats import Repeat
 from router.judge.judging import output_contract
 from router.limits.forecast import Forecast
+from router.policy.caps import domain_of
 from router.policy.table import Policy
 from router.releases.bundle import Bundle
+from router.route.capping import caps_touching
 from router.route.overflow import may_overflow, overflowed
 from router.route.requeue import release_in_words
 from router.route.routing import GiveUp, Route, route, route_fields, within_limits
+from schemas.admission import Confirmation, marked_as, partition_of_domain
 from schemas.base import Tier
 from schemas.codec import Outgoing, close_envelope, dump, dump_envelope, passed_on, read_envelope
+from schemas.errors import ContractError
 from schemas.escalation import Assignment, Escalation, RouteTaken
 from schemas.reasons import Reason
 from schemas.request import Request
+from schemas.tenancy import RequestKey
 from schemas.topics import Topics
 
 __all__ = ["KIND", "JudgeRepeats", "Router"]
@@ -45,7 +50,10 @@ __all__ = ["KIND", "JudgeRepeats", "Router"]
 SPEC = StageSpec(
     "route",
     reads=("llm.intake", "llm.escalations"),
-    writes=(*(f"llm.tier.{tier}" for tier in Tier), "llm.results", "llm.dead-letters"),
+    writes=(
+        *(f"llm.tier.{tier}" for tier in Tier),
+        *("llm.admission", "llm.results", "llm.dead-letters"),
+    ),
     watches=tuple(f"work.{tier}" for tier in Tier),
 )
 STAGE = SPEC.name
@@ -73,6 +81,8 @@ class Router:
     #: None where the tiers' backlogs are not known: then every deadline counts as reachable.
     forecast: Forecast | None = None
     admission: Admission = field(default_factory=Admission)
+    #: How many partitions each topic has.
+    partitions: Callable[[], int] = lambda: 1
 
     def decide(self, record: Record) -> Sequence[Outgoing]:
         """What a record leads to: one assignment or one dead letter.
@@ -100,14 +110,21 @@ class Router:
 
     def _accepted(self, record: Record, now: datetime) -> Sequence[Outgoing]:
         accepted_at = appended_at(record, now)
-        request, is_unproven = self.admission.admit(
-            record.topic,
-            record.value,
-            record.headers,
-            self.policies.active.policy,
-            at=accepted_at,
-            fallback_id=record_ref(record),
-        )
+        try:
+            request, is_unproven = self.admission.admit(
+                record.topic,
+                record.value,
+                record.headers,
+                self.policies.active.policy,
+                at=accepted_at,
+                fallback_id=record_ref(record),
+            )
+        except ContractError as error:
+            if error.reason is Reason.MISSING_FIELD:  # a confirmation has no input
+                written = record.topic, record.value, record.headers
+                if (agreed := self.admission.confirmation(*written, at=accepted_at)) is not None:
+                    return self._confirmed(agreed, record)
+            raise
         self.observer.received(request.id, 1, request.task)
         bundle = self.policies.for_request(request)
         repeat = self.repeats.judge(record, request) if self.repeats else Repeat.NEW
@@ -156,7 +173,36 @@ class Router:
         self.observer.routed(decided)
         value = close_envelope(dump(fields), record.value or b"")
         key = record.key or key_of(request)
-        return [Outgoing(self.topics.tier(decided.tier), key, value, passed_on(record.headers))]
+        return [self._sent(decided, request, bundle.policy, key, value, record)]
+
+    def _sent(
+        self,
+        decided: Route,
+        request: Request,
+        policy: Policy,
+        key: bytes | None,
+        value: bytes,
+        record: Record,
+    ) -> Outgoing:
+        """An assignment on its way to its tier: to admission first where a cap touches it."""
+        passed = passed_on(record.headers)
+        if not policy.caps or not caps_touching(request, policy, decided.task, decided.tier):
+            return Outgoing(self.topics.tier(decided.tier), key, value, passed)
+        partition = partition_of_domain(domain_of(policy, request.tenant), self.partitions())
+        passed.append(marked_as("assignment"))
+        return Outgoing(self.topics.admission, key, value, passed, partition)
+
+    def _confirmed(self, agreed: Confirmation, record: Record) -> Sequence[Outgoing]:
+        """A confirmation goes wherever the request may wait: releases may differ in domains."""
+        self.observer.received(agreed.request_id, 1, None)
+        domains, count = ("", agreed.tenant), self.partitions()
+        key = RequestKey(agreed.tenant, agreed.request_id).text.encode()
+        value, passed = dump(agreed.model_dump()), passed_on(record.headers)
+        headers = [*passed, marked_as("confirmation")]
+        return [
+            Outgoing(self.topics.admission, key, value, headers, partition)
+            for partition in sorted({partition_of_domain(domain, count) for domain in domains})
+        ]
 
     def _escalated(self, record: Record, now: datetime) -> Sequence[Outgoing]:
         escalation, raw = read_envelope(Escalation, record.value)
@@ -194,11 +240,11 @@ class Router:
                 RouteTaken.model_validate(route_fields(decided, bundle.digest, now)),
             ],
             attempts=escalation.attempts,
+            admissions=escalation.admissions,
+            need=escalation.need if decided.rule == "admission" else None,
         )
         value = dump_envelope(assignment, raw)
-        return [
-            Outgoing(self.topics.tier(decided.tier), record.key, value, passed_on(record.headers))
-        ]
+        return [self._sent(decided, request, policy, record.key, value, record)]
 
     def _released(
         self, escalation: Escalation, since: datetime, now: datetime
@@ -308,6 +354,10 @@ class Router:
 async def _open(process: Process) -> AsyncIterator[Stage]:
     settings, policies, clients = process.settings, process.policies, process.clients
     guard, admission = process.guard(STAGE), admission_of(settings)
+
+    def partitions() -> int:
+        return stage.partition_count()
+
     repeats = Repeats(clients.named(STAGE), settings.repeats, policies, admission, guard)
     router = Router(
         policies,
@@ -317,10 +367,11 @@ async def _open(process: Process) -> AsyncIterator[Stage]:
         process.telemetry.observer,
         await process.forecast(),
         admission,
+        partitions,
     )
     shell = Shell(router.dead_letters)
     executor = SyncExecutor(router.decide, shell, guard, process.telemetry.tracing)
-    yield Stage(
+    stage = Stage(
         SPEC,
         clients,
         executor,
@@ -330,6 +381,7 @@ async def _open(process: Process) -> AsyncIterator[Stage]:
         moves=lambda: executor.looks,
         drain_for=process.drain_for,
     )
+    yield stage
 
 
 KIND = StageKind(SPEC, _open, role="route")

@@ -3,16 +3,15 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 
 import structlog
 
 from consumers import clock
-from consumers.providers.gate import Gate
 from consumers.records import Record, Source
 from consumers.runtime.shell import Shell
 from consumers.runtime.spec import StageSpec
@@ -20,12 +19,14 @@ from consumers.runtime.stage import Stage
 from consumers.runtime.task_pool import TaskPool
 from consumers.stages.attempts import AttemptRunner
 from consumers.stages.contract import Process, StageKind
+from consumers.stages.counted_calls import CountedCalls
 from consumers.stages.dead_letters import DeadLetters
 from consumers.stages.interim_results import interim_results
-from consumers.stages.ports import CallModels, Slot
+from consumers.stages.ports import Slot
 from consumers.stages.refusing import Refusals
+from consumers.stages.settling import settled
 from consumers.stages.tier_run import TierRun
-from router.attempt.answering import composed_result, result_of
+from router.attempt.answering import composed_result, kept_answer, result_of
 from router.attempt.climbing import AskBack, Climbs, weighed
 from router.attempt.fallback import canned_output, default_text, falls_back, question_back
 from router.attempt.next_step import (
@@ -33,14 +34,13 @@ from router.attempt.next_step import (
     Escalate,
     NextStep,
     Refuse,
+    answer_of,
     spent,
 )
 from router.attempt.question import question_of
 from router.intake.admission import read_again
-from router.prompts.chat_fields import ChatFields
 from router.prompts.files import CannedReply
 from router.releases.bundle import Bundle
-from router.reply.reply import CallFailure, Reply
 from router.request.trimming import trimmed
 from router.route.requeue import handed_back
 from router.route.routing import GiveUp, within_limits
@@ -64,7 +64,10 @@ def spec_of(tier: Tier) -> StageSpec:
     return StageSpec(
         f"work.{tier}",
         reads=(f"llm.tier.{tier}",),
-        writes=("llm.results", "llm.escalations", "llm.dead-letters", "llm.attempts"),
+        writes=(
+            *("llm.results", "llm.escalations", "llm.dead-letters", "llm.attempts"),
+            "llm.admission",
+        ),
     )
 
 
@@ -91,8 +94,16 @@ class Worker(AttemptRunner):
         if (bundle := await self.refusals.release_of(assignment, slot)) is None:
             value = dump_envelope(handed_back(assignment), raw)
             passed = passed_on(record.headers)
-            return [Outgoing(self.topics.escalations, record.key, value, passed)]
-        tier_run = self.open(record, assignment, raw, bundle)
+            back = Outgoing(self.topics.escalations, record.key, value, passed)
+            return [back, *settled(self.topics, assignment, (), self.clock())]
+        try:
+            tier_run = self.open(record, assignment, raw, bundle)
+        except ContractError as error:
+            self.observer.gave_up(self.stage, error.reason, assignment.task, self.tier)
+            letter = self.dead_letters.of_envelope(
+                assignment, raw, record, error.reason, error.detail
+            )
+            return [letter, *settled(self.topics, assignment, (), self.clock())]
         try:
             end = await self.run(tier_run, slot)
             step: NextStep | AskBack = end
@@ -102,6 +113,7 @@ class Worker(AttemptRunner):
             return [
                 *self.unbooked_lines(tier_run),
                 *self._outcome(tier_run, step, record, began),
+                *settled(self.topics, assignment, tier_run.calls, self.clock()),
             ]
         except asyncio.CancelledError:
             # The partition is lost and the last grace is over; the call may have run all the same.
@@ -120,7 +132,7 @@ class Worker(AttemptRunner):
             # The ledger lines cannot be written: the first failure is the reason all the same.
             raise ContractError(gave_up.reason, gave_up.detail) from error
         self.observer.gave_up(self.stage, gave_up.reason, assignment.task, self.tier)
-        return [*booked, letter]
+        return [*booked, letter, *settled(self.topics, assignment, tier_run.calls, self.clock())]
 
     @property
     def dead_letters(self) -> DeadLetters:
@@ -212,6 +224,16 @@ class Worker(AttemptRunner):
                 caveat = tier_run.bundle.prompts.text(name, "caveat") or ""
                 fields["router"] |= {"caveat": caveat, "weighed": step.doubt}
             return fields
+        answer = answer_of(tier_run.attempts) if isinstance(step, Answer) else None
+        if answer is not None:
+            # It was given under a former reservation: of the reply, what its attempt has is left.
+            return composed_result(
+                *(tier_run.assignment, tier_run.request, tier_run.attempts),
+                *kept_answer(answer),
+                answer=answer,
+                now=now,
+                own_ms=own_ms,
+            )
         if isinstance(step, Refuse):
             kind = "refusal"
         elif isinstance(step, AskBack):
@@ -278,51 +300,9 @@ class Worker(AttemptRunner):
             reason=step.reason,
             detail=step.detail,
             weighed=step.weighed or None,
+            admissions=assignment.admissions,
+            need=step.need,
         )
-
-
-class _CountedCalls:
-    """The calls of one stage, counted as they begin and end.
-
-    A request may need several slow calls before it can be committed: the stage is not stuck then.
-    """
-
-    def __init__(self, calls: CallModels, gate: Gate, refusals: Refusals) -> None:
-        self._calls = calls
-        self._gate = gate
-        self._refusals = refusals
-        self._moves = 0
-
-    def moves(self) -> int:
-        """How many calls have begun and ended, and how often a request looked or waited."""
-        return self._moves + self._gate.waits + self._refusals.looks
-
-    def chat_fields(self, provider: str) -> ChatFields:
-        """The fields of a producer's chat body that a provider is sent."""
-        return self._calls.chat_fields(provider)
-
-    async def call(
-        self,
-        provider: str,
-        body: dict[str, Any],
-        *,
-        attempt_id: str,
-        request_id: str,
-        timeout: timedelta,  # noqa: ASYNC109  the whole call's, passed on
-        may_leave: Callable[[], bool],
-    ) -> Reply | CallFailure:
-        self._moves += 1
-        try:
-            return await self._calls.call(
-                provider,
-                body,
-                attempt_id=attempt_id,
-                request_id=request_id,
-                timeout=timeout,
-                may_leave=may_leave,
-            )
-        finally:
-            self._moves += 1
 
 
 @contextlib.asynccontextmanager
@@ -330,7 +310,7 @@ async def _open(process: Process, tier: Tier) -> AsyncIterator[Stage]:
     settings, policies, spec = process.settings, process.policies, spec_of(tier)
     calling, guard = await process.calling(), process.guard(spec.name)
     gate, ledger = calling.gate, calling.ledger
-    calls = _CountedCalls(calling.providers, gate, calling.refusals)
+    calls = CountedCalls(calling.providers, gate, calling.refusals)
     worker = Worker(
         tier,
         calls,

@@ -118,7 +118,8 @@ class Hop:
                 send = self._spans.sending(self.span, record.topic, place, self.where)
                 self._sends.append(send)
                 context = context_of(send, context)
-            stamped.append(record._replace(headers=with_context(record.headers, context)))
+            headers = with_context(record.headers, context)
+            stamped.append(record._replace(headers=headers))
         return stamped
 
     def carried_by(self, record: Outgoing) -> Outgoing:

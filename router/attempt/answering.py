@@ -16,20 +16,27 @@ from router.attempt.pricing import cost_micros
 from router.policy.table import Policy
 from router.prompts.files import CannedReply
 from router.reply.changes import changes_between, weaker_answer
-from router.reply.normalise import asks_back
+from router.reply.normalise import asks_back, normalise_text
 from router.reply.reply import CallFailure, Reply
 from schemas.attempt import Attempt, Step
 from schemas.base import Tier
-from schemas.escalation import Assignment, Escalation, RouteTaken
+from schemas.escalation import Assignment, Escalation
 from schemas.request import Request
 from schemas.tenancy import RequestKey
 from schemas.usage import Usage
 from schemas.verdict import Verdict
 
-__all__ = ["ComposedKind", "attempt_of", "composed_result", "ledger_lines", "result_of"]
+__all__ = [
+    "ComposedKind",
+    "attempt_of",
+    "composed_result",
+    "kept_answer",
+    "ledger_lines",
+    "result_of",
+]
 
 #: The kinds of results we compose: one of our own texts, or an answer that a person chose.
-ComposedKind = CannedReply | Literal["answer", "tool_calls"]
+ComposedKind = CannedReply | Literal["answer", "tool_calls", "needs_confirmation"]
 
 #: Characters of a reply that are kept for the person who may have to read it.
 _KEPT_REPLY = 64 * 1024
@@ -193,6 +200,14 @@ def composed_result(  # noqa: PLR0913  a result has as many parts
     return _result(envelope, request, every, last, response, kind, details, now=now, own_ms=own_ms)
 
 
+def kept_answer(answer: Attempt) -> tuple[ComposedKind, str, dict[str, Any]]:
+    """Kind, text and output of an attempt's answer, for a result without its reply."""
+    text = answer.reply or ""
+    output = dict(answer.verdict.output or {}) if answer.verdict else {}
+    kind: ComposedKind = "tool_calls" if output.get("tool_calls") else "answer"
+    return kind, text, output or normalise_text(text)
+
+
 def _result(  # noqa: PLR0913  a result has as many parts
     envelope: Assignment | Escalation,
     request: Request,
@@ -221,7 +236,7 @@ def _result(  # noqa: PLR0913  a result has as many parts
             "tier": answer.tier if answer else current.tier,
             "model": answer.model if answer else "",
             "path": [taken.tier for taken in envelope.routes],
-            "hops": _hops(envelope.routes, every),
+            "hops": _hops(envelope, every),
             "rule": first.rule,
             "reason": first.reason,
             "policy_version": current.policy_version,
@@ -299,8 +314,10 @@ def _given(**fields: Any) -> dict[str, Any]:
     return {name: field for name, field in fields.items() if field is not None}
 
 
-def _hops(routes: Sequence[RouteTaken], attempts: Sequence[Attempt]) -> list[Mapping[str, Any]]:
-    """Routes and attempts in the order in which they happened."""
+def _hops(
+    envelope: Assignment | Escalation, attempts: Sequence[Attempt]
+) -> list[Mapping[str, Any]]:
+    """Routes, admissions and attempts in the order in which they happened."""
     hops: list[tuple[datetime, Mapping[str, Any]]] = [
         (
             taken.routed_at,
@@ -312,7 +329,20 @@ def _hops(routes: Sequence[RouteTaken], attempts: Sequence[Attempt]) -> list[Map
                 **_given(code=taken.code, moved_by=taken.moved_by),
             },
         )
-        for taken in routes
+        for taken in envelope.routes
+    ]
+    hops += [
+        (
+            admitted.at,
+            {
+                "kind": "admission",
+                "tier": admitted.tier,
+                "what": admitted.what,
+                "why": admitted.words,
+                **_given(code=admitted.code),
+            },
+        )
+        for admitted in envelope.admissions or ()
     ]
     hops += [
         (

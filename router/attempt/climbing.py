@@ -119,6 +119,8 @@ def weighed(
     task, end = policy.tasks.get(name), step
     if task is None or assignment.route.step != "answer":
         return step
+    if isinstance(step, Escalate) and step.reason is Reason.RESERVATION_USED:
+        return step  # the tier's work goes on
     doubt = _doubt_of(step, task, assignment, request, attempts, policy)
     if doubt is not None and task.worth is not None:
         ways = _ways(doubt, task, assignment, request, policy)

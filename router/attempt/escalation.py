@@ -22,7 +22,12 @@ def climb(
     escalation: Escalation, request: Request, policy: Policy, now: datetime
 ) -> Route | GiveUp:
     """Decide where an escalated request goes: the next tier of its path, or nowhere."""
-    decided = _climbed(escalation, request, policy, now)
+    if (over := used_up(escalation, (), policy, now)) is not None:
+        decided: Route | GiveUp = over
+    elif escalation.reason is Reason.RESERVATION_USED and escalation.routes:
+        decided = _again(escalation, policy)
+    else:
+        decided = _climbed(escalation, request, policy, now)
     if escalation.replaced_policy is None:
         return decided
     if isinstance(decided, GiveUp):
@@ -35,9 +40,6 @@ def climb(
 def _climbed(
     escalation: Escalation, request: Request, policy: Policy, now: datetime
 ) -> Route | GiveUp:
-    if (over := used_up(escalation, (), policy, now)) is not None:
-        return over
-
     last = escalation.routes[-1] if escalation.routes else None
     task = task_of(request, policy, escalation.classification)
     if task is None and escalation.task in policy.tasks:
@@ -72,8 +74,16 @@ def _climbed(
     return GiveUp(Reason.NO_TIER_LEFT, words)
 
 
+def _again(escalation: Escalation, policy: Policy) -> Route:
+    """The same tier and step once more, with more money set aside."""
+    last = escalation.routes[-1]
+    words = f"{last.tier} goes on, with more set aside: {escalation.detail}"
+    again = _passed_on(last, escalation.task, escalation, policy, words)
+    return again._replace(step=last.step, rule="admission", moved_by=last.moved_by or ())
+
+
 def _passed_on(
-    last: RouteTaken, task: str, escalation: Escalation, policy: Policy, reason: str
+    last: RouteTaken, task: str | None, escalation: Escalation, policy: Policy, reason: str
 ) -> Route:
     """The route that follows one that was taken, as yet in the same tier."""
     return Route(

@@ -14,6 +14,7 @@ from router.attempt.pauses import LONGEST_WAIT, waits_of
 from router.policy.table import Policy, Task
 from router.route.overflow import overflow_of
 from router.route.routing import GiveUp
+from schemas.admission import Need
 from schemas.attempt import Attempt, Step
 from schemas.base import Tier
 from schemas.escalation import Assignment, Escalation, RouteTaken
@@ -73,6 +74,8 @@ class Escalate:
     detail: str
     #: Why it pays to ask a dearer model, with the figures; empty where that is not asked.
     weighed: str = ""
+    #: What its next reservation has to cover, where the present one does not cover a call.
+    need: Need | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from router.intake.signatures import SIGNATURE, Key, verified
 from router.request.signals import measure
+from schemas.admission import Confirmation
 from schemas.base import Identifier
 from schemas.codec import Headers, text_headers
 from schemas.dead_letter import DeadLetter
@@ -133,6 +134,37 @@ class Admission:
             raise ContractError(Reason.IDENTITY_MISMATCH, "plan: another plan was proven")
         counting = {"tenant": proven.tenant, "plan": proven.plan or plan}
         return Admitted(request.model_copy(update=counting))
+
+    def confirmation(
+        self, topic: str, value: bytes | None, headers: Headers, *, at: datetime
+    ) -> Confirmation | None:
+        """What a record on intake confirms, `{"confirm": ID, "price_micros": N}`, and for whom.
+
+        None for any other record. Raises ContractError.
+        """
+        try:
+            claims = claims_of(orjson.loads(value or b""), text_headers(headers))
+        except orjson.JSONDecodeError:
+            return None
+        if "confirm" not in claims:
+            return None
+        proven = self._proven(topic, value, headers, at) if self.binds else None
+        own = proven.tenant if proven is not None else DEFAULT_TENANT
+        fields = {"request_id": claims["confirm"], "tenant": claims.get("tenant", own), "at": at}
+        try:
+            agreed = Confirmation.model_validate(
+                {**fields, "price_micros": claims.get("price_micros")}
+            )
+        except ValidationError:
+            detail = "confirm, price_micros: a request's id and whole micro-dollars were expected"
+            raise ContractError(Reason.INVALID_FIELD, detail) from None
+        if proven is None and self.binds and self._is_bound(agreed.tenant):
+            raise ContractError(Reason.NOT_PROVEN, "tenant: this one has to be proven")
+        if proven is not None and agreed.tenant != proven.tenant:
+            raise ContractError(Reason.IDENTITY_MISMATCH, "tenant: another tenant was proven")
+        if proven is not None and proven.request_id not in (None, agreed.request_id):
+            raise ContractError(Reason.IDENTITY_MISMATCH, "confirm: another id was signed")
+        return agreed
 
     def tenant_of(
         self,

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from router.attempt.answering import ComposedKind, composed_result
+from router.attempt.answering import ComposedKind, composed_result, kept_answer
 from router.attempt.fallback import canned_output
 from router.attempt.pricing import cost_micros
 from router.judge.judging import output_contract
 from router.policy.table import Policy
 from router.prompts.rendering import Prompts
-from router.reply.normalise import normalise_text
 from router.route.ladders import plan_named, rungs
 from router.route.requeue import envelope_fields, requeued
 from schemas.attempt import Attempt
@@ -177,8 +176,7 @@ def outcome_of(
         text = _text_of(output)
     else:
         answer = next(a for a in letter.attempts if a.attempt_id == decision.attempt_id)
-        output = dict(answer.verdict.output or {}) if answer.verdict else {}
-        output, text = output or normalise_text(answer.reply or ""), answer.reply or ""
+        kind, text, output = kept_answer(answer)
     kind = kind or ("tool_calls" if output.get("tool_calls") else "answer")
     result = composed_result(envelope, request, (), kind, text, output, answer=answer, now=now)
     result["router"] |= {"resolves": str(decision.letter), "review": decision.action}

@@ -36,7 +36,8 @@ def requeued(
 def handed_back(assignment: Assignment) -> Escalation:
     """The escalation that takes an assignment's last route back, and keeps all before it."""
     taken, before = assignment.route, assignment.routes[:-1]
-    fields = {name: getattr(assignment, name) for name in type(assignment).model_fields}
+    names = type(assignment).model_fields.keys() - {"reservation", "need"}
+    fields = {name: getattr(assignment, name) for name in names}
     # The task is found again with the new route, unless an answer was tried for it.
     has_task = bool(before) and before[-1].step == "answer"
     by_person = taken.tier if taken.rule == "review" else None

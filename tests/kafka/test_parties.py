@@ -13,16 +13,21 @@ from aiokafka.protocol.produce import ProduceRequest
 from consumers.parties import PARTIES, STAGES
 from consumers.rules import load_rules
 from consumers.settings import Settings
+from router.policy.caps import Cap
 from schemas.codec import dump_envelope
 from tests.builders import an_escalation
-from tests.kafka.flow import Flow, Sent, flow
+from tests.kafka.flow import Flow, Sent, flow, request
 from tests.kafka.test_review import _decide, _decision, _letters, _line
 
 pytestmark = [pytest.mark.kafka, pytest.mark.anyio]
 
 #: Only in place of a decision that ends its process each time, or that no client can parse; and
-#: where a partition of parking tasks is taken with work in it.
-_RARE = {("review", "llm.dead-letters"), ("ledger", "llm.attempts"), ("ledger", "llm.tier")}
+#: where a partition of parking tasks is taken with work in it; where time passes at admission, a
+#: release is gone, or there is something to remember.
+_RARE = {
+    *{("review", "llm.dead-letters"), ("ledger", "llm.attempts"), ("ledger", "llm.tier")},
+    *{("admit", "llm.admission"), ("admit", "llm.escalations"), ("admit", "llm.state.admit")},
+}
 
 
 @pytest.fixture
@@ -61,6 +66,9 @@ async def _do_everything(running: Flow) -> None:
     await running.read([running.topics.review], 4)
     await running.read([running.topics.feedback], 2)
     await running.read([running.topics.escalations], 3)
+    tasks = ("triage", "summarization", "extraction")
+    await running.publish(*(request(task, "Order 7 is late", task=task) for task in tasks))
+    await running.read([running.topics.admission], len(tasks) + 1)
 
 
 async def test_a_stage_writes_and_reads_what_it_says(
@@ -103,13 +111,21 @@ def _kinds(topic: str) -> str:
 
 
 def _notifying(settings: Settings) -> Any:
-    """The rules as they are, with a word to whoever waits for a person."""
+    """The rules as they are, with caps, and with a word to whoever waits for a person."""
     rules = load_rules(settings)
     tasks = dict(rules.policy.tasks)
     tasks["billing_dispute"] = tasks["billing_dispute"].model_copy(
         update={"while_in_review": "notify"}
     )
-    return replace(rules, policy=rules.policy.model_copy(update={"tasks": tasks}))
+    rows = (("triage", "ask", "0"), ("summarization", "review", "0"), ("extraction", "hold", "9"))
+    caps = {
+        task: Cap.model_validate(
+            {"where": {"task": task}, "per": "day", "dollars": dollars, "at_cap": at_cap}
+            | {"because": "a test"}
+        )
+        for task, at_cap, dollars in rows
+    }
+    return replace(rules, policy=rules.policy.model_copy(update={"tasks": tasks, "caps": caps}))
 
 
 def test_no_party_has_two_names() -> None:

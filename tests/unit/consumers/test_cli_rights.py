@@ -75,7 +75,7 @@ def test_a_party_that_there_is_none_of_is_told_with_the_nearest(tierline):
     code, _, printed = tierline("topics", "acls", "work.lo")
 
     assert code == 1
-    assert "work.lo: one of route, work.low" in printed
+    assert "work.lo: one of route, admit, work.low" in printed
     assert printed.rstrip().endswith("did you mean work.low?")
 
 
