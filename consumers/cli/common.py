@@ -42,7 +42,6 @@ __all__ = [
     "read_settings",
     "refuse_unread",
     "run",
-    "running_address",
     "running_kafka",
     "span_of",
     "tier_of",
@@ -183,12 +182,6 @@ def running_kafka() -> RunningKafka | None:
     return RunningKafka(address, models == _SIMULATED)
 
 
-def running_address() -> str | None:
-    """The address of the Kafka that a running `up` has started; None when there is none."""
-    running = running_kafka()
-    return None if running is None else running.address
-
-
 def read_settings(kafka: str | None = None, *, needs_kafka: bool = True) -> Settings:
     """The settings, with Kafka's address: as given, as set, or that of a running `up`."""
     if kafka is not None:
@@ -198,7 +191,9 @@ def read_settings(kafka: str | None = None, *, needs_kafka: bool = True) -> Sett
             msg = f"--kafka {error}"
             raise UserError(msg) from None
     settings = Settings()
-    address = kafka or settings.kafka.bootstrap or running_address()
+    address = kafka or settings.kafka.bootstrap
+    if address is None and (running := running_kafka()) is not None:
+        address = running.address
     if address is None and needs_kafka:
         msg = "no Kafka is running"
         raise KafkaUnreachableError(msg)

@@ -29,7 +29,6 @@ from consumers.cli.common import (
     on_kafka,
     read_settings,
     refuse_unread,
-    running_address,
     running_kafka,
     tier_of,
 )
@@ -315,7 +314,7 @@ async def _watching(
 @contextmanager
 def _noted(kafka: RunningKafka) -> Iterator[None]:
     """Let other commands find this broker, unless another one runs that they find already."""
-    if running_address() is not None:
+    if running_kafka() is not None:
         yield
         return
     own_folder(address_file().parent)
@@ -323,7 +322,7 @@ def _noted(kafka: RunningKafka) -> Iterator[None]:
     try:
         yield
     finally:
-        if running_address() == kafka.address:
+        if running_kafka() == kafka:
             address_file().unlink(missing_ok=True)
 
 

@@ -1,7 +1,10 @@
 """The page of a case: everything on one screen, with what looks like personal data hidden."""
 
+import asyncio
+import contextlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -9,21 +12,31 @@ from urllib.parse import urlencode
 from fastapi import Request
 from fastapi.responses import Response
 
-from consumers.console.aftermath import aftermath_of
 from consumers.console.auth import Role, Visitor, visitor_of
 from consumers.console.edit_form import Edited, controls_of, draft_of, edited_answer, is_form
 from consumers.console.errors import ImpossibleError
 from consumers.console.pages import Pages, filters_in
 from consumers.console.review_service import ReviewService
 from consumers.console.rows import Case, request_of
-from consumers.console.showing import CaseView, case_view, contract_of, pretty, read_output
+from consumers.console.showing import CaseView, Shown, case_view, contract_of, pretty, read_output
+from consumers.journeys.gathering import gathered
+from consumers.journeys.journey import Journey
+from consumers.journeys.moments import feedback_moment
+from consumers.readmodel.database import StoreAwayError
+from consumers.readmodel.following import IncompleteError, OtherTopicsError
 from consumers.readmodel.model import ReadModel
+from consumers.runtime.connection import KafkaUnreachableError
 from consumers.telemetry.redaction import redact
 from consumers.texts import escaped
+from schemas.result import Result
+from schemas.tenancy import RequestKey
 
 __all__ = ["CasePage", "undoable"]
 
 _Problems = Sequence[tuple[str, str]]
+#: Seconds that the page of a case waits for what became of it.
+_PATIENCE = 3.0
+_AWAY = (KafkaUnreachableError, StoreAwayError, IncompleteError, OtherTopicsError, TimeoutError)
 
 
 class CasePage:
@@ -74,7 +87,7 @@ class CasePage:
             opened=int(now.timestamp()),
             lines=await trail.lines(place=place, limit=50),
             comments=(await trail.lines(place=place, what="comment", limit=100))[::-1],
-            aftermath=await aftermath_of(self._model, case, hide) if is_over else None,
+            aftermath=await _aftermath_of(self._model, case, hide) if is_over else None,
             undo=await undoable(reviews, request),
             editing=_editing(view, hide, typed, problems),
             goes_on="yes" in (query.get("go_on"), typed.get("go_on")),
@@ -180,3 +193,57 @@ async def undoable(reviews: ReviewService, request: Request) -> Case | None:
         return None
     is_own = case.decided_by == visitor_of(request).who
     return case if is_own and case.undo_until > now else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Aftermath:
+    """What the topics say about a case after its end: what was published, and how it was taken."""
+
+    #: False where they cannot be read now.
+    is_known: bool
+    #: The result that followed; None where none has yet, or Kafka no longer has it.
+    result: Result | None = None
+    output: Shown | None = None
+    #: Who decided on what was published, where a person did.
+    by: str | None = None
+    #: What downstream services noted about it, in words.
+    feedback: Sequence[str] = ()
+
+
+async def _aftermath_of(model: ReadModel, case: Case, hide: Callable[[str], str]) -> _Aftermath:
+    """What became of a case, as far as Kafka still has its records."""
+    if case.request_id is None:
+        return _Aftermath(is_known=True)
+    key = RequestKey(case.tenant, case.request_id)
+    with contextlib.suppress(*_AWAY):
+        async with asyncio.timeout(_PATIENCE):
+            await model.refresh()
+            places = [written.place for written in await model.records(key)]
+            return _became(await gathered(model.clients, key, places), case, hide)
+    return _Aftermath(is_known=False)
+
+
+def _became(journey: Journey, case: Case, hide: Callable[[str], str]) -> _Aftermath:
+    result = _result_after(journey, case)
+    if result is None:
+        return _Aftermath(is_known=True)
+    moments = [
+        feedback_moment(feedback)
+        for feedback in journey.feedback
+        if feedback.source == "downstream" and feedback.generation == result.router.generation
+    ]
+    return _Aftermath(
+        is_known=True,
+        result=result,
+        output=Shown.of(pretty(result.router.output), hide),
+        by=journey.decided_by(result),
+        feedback=[hide(moment.words) for moment in moments],
+    )
+
+
+def _result_after(journey: Journey, case: Case) -> Result | None:
+    """The result that stands in for the dead letter, else the last one of a later generation."""
+    final = [result for result in journey.results if result.router.final]
+    own = [result for result in final if result.router.resolves == case.place]
+    later = [result for result in final if result.router.generation > case.generation]
+    return next(iter(own or reversed(later)), None)
