@@ -4,7 +4,7 @@ All pages and forms work without JavaScript.
 """
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -40,6 +40,7 @@ def templates(clock: Callable[[], datetime]) -> Environment:
     environment.filters["segment"] = lambda text: quote(text, safe="")
     environment.filters["ago"] = lambda then: ago(then, clock())
     environment.filters["iso"] = lambda then: then.isoformat(timespec="seconds")
+    environment.filters["utc"] = lambda then: f"{then.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
     environment.globals["Role"] = Role
     return environment
 

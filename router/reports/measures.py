@@ -272,7 +272,7 @@ def format_figure(unit: Unit, value: float | None) -> str:
     if unit == "share":
         return f"{value:.1%}"
     if unit == "micros":
-        return f"${value / 1e6:.6f}"
+        return f"${value / 1e6:.6f}" if value else "$0"
     if unit == "ms" and value >= _LONG_MS:
         return str(timedelta(seconds=round(value / 1000)))
     return f"{value:,.0f} ms" if unit == "ms" else f"{value:,.0f}"

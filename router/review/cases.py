@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from router.policy.table import Policy
@@ -88,7 +88,7 @@ def why(letter: DeadLetter, policy: Policy, now: datetime) -> list[str]:
         sentences.append(
             "Its deadline has passed: the client may have stopped waiting."
             if is_late
-            else f"The client waits until {letter.deadline.isoformat(timespec='seconds')}."
+            else f"The client waits until {letter.deadline.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC."
         )
     return sentences
 

@@ -181,7 +181,7 @@ def test_why_says_what_happened_and_what_was_tried() -> None:
         "sim-medium (balanced) failed: the provider failed while answering (HTTP 503).",
         f"{accepted.model} (premium) passed every check.",
         "It was sent through again 2 times; 1 more can follow.",
-        "The client waits until 2026-03-01T12:05:00+00:00.",
+        "The client waits until 2026-03-01 12:05:00 UTC.",
     ]
 
 

@@ -68,6 +68,7 @@ def test_it_shows_what_was_asked_tried_decided_and_published() -> None:
     text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
     for words in (
         "Where is 12?",
+        f"{NOON:%Y-%m-%d %H:%M:%S} UTC",
         "length too short",
         "passed: language",
         "We refund order 991 today.",

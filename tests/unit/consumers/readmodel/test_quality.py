@@ -18,6 +18,7 @@ from router.reports.measures import (
     Row,
     alarms,
     bucket_of,
+    format_figure,
     format_value,
     percentile,
 )
@@ -323,6 +324,7 @@ def test_no_figure_is_written_in_powers_of_ten() -> None:
     row = Row(("x",), cost_micros=1, calls=1)
 
     assert all("e" not in format_value(measure, row) for measure in MEASURES)
+    assert [format_figure("micros", micros) for micros in (0, 1)] == ["$0", "$0.000001"]
 
 
 def drawn(week: str, requests: list[tuple[RequestKey, str]], count: int) -> list[RequestKey]:
