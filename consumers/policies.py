@@ -102,13 +102,6 @@ class Policies:
         """The longest that a call may take under any of them."""
         return max(bundle.policy.limits.call_timeout for bundle in self.held)
 
-    @property
-    def may_park(self) -> bool:
-        """True where a release leaves unknown outcomes to people, or is not here and may do so."""
-        rows = (row for bundle in self.held for row in bundle.policy.tasks.values())
-        is_all = self._log.standing.releases.keys() <= self._held.keys()
-        return not is_all or any(row.unknown_outcome == "park" for row in rows)
-
     def for_request(self, request: Request) -> Bundle:
         """The release of a request that has none yet."""
         candidate = self._candidate

@@ -107,7 +107,7 @@ TOPICS: Sequence[TopicSpec] = (
     TopicSpec(
         "llm.attempts",
         "request id",
-        "the ledger: one line per call to a model",
+        "the ledger: every call to a model, announced and then booked",
         "LedgerEntry",
         _kept(30),
     ),

@@ -22,7 +22,7 @@ from consumers.records import Record, mentions, pattern_of, record_ref, told_at
 from consumers.telemetry.context import read_context
 from router.intake.admission import claimed_id, read_again
 from schemas.admission import AdmissionTaken, kind_of
-from schemas.attempt import Attempt, LedgerEntry
+from schemas.attempt import Attempt, CallId, LedgerEntry, counted_one
 from schemas.base import JsonObject, Tier
 from schemas.codec import read_dead_letter, read_envelope, read_model
 from schemas.dead_letter import DeadLetter
@@ -68,7 +68,7 @@ class Journey:
     request: Request | None = None
     task: str | None = None
     routes: list[RouteTaken] = field(default_factory=list)
-    attempts: dict[str, Attempt] = field(default_factory=dict)
+    attempts: dict[CallId, Attempt] = field(default_factory=dict)
     results: list[Result] = field(default_factory=list)
     letters: list[tuple[str, DeadLetter]] = field(default_factory=list)
     #: What its producer calls it, where that is not its id.
@@ -330,7 +330,7 @@ class Journey:
             # This is another record with the same id: it does not end the first one.
             self.ended = max(self.ended, letter.generation)
         self.task = letter.task or self.task
-        self.attempts.update({attempt.attempt_id: attempt for attempt in letter.attempts})
+        self._note(*letter.attempts)
         return f"waits for a person: {letter.reason.meaning}"
 
     def _read_hop(self, record: Record, topics: Topics) -> str | None:
@@ -358,11 +358,7 @@ class Journey:
             self.accepted, self.request = self.claims[self.origin]
         if self.request is None or envelope.tenant is not None:
             self.request = read_again(raw, record.headers, envelope, fallback_id=envelope.id)
-        for attempt in envelope.attempts:
-            # The ledger's lines do not have the answers.
-            earlier = self.attempts.get(attempt.attempt_id)
-            if earlier is None or earlier.reply is None:
-                self.attempts[attempt.attempt_id] = attempt
+        self._note(*envelope.attempts)
         routed_at = {route.routed_at for route in self.routes}
         self.routes += [route for route in envelope.routes if route.routed_at not in routed_at]
         self.task = envelope.task or self.task
@@ -375,10 +371,13 @@ class Journey:
         if not self.is_ours(entry.request_id, entry.tenant):
             return None
         self.task = self.task or entry.task
-        earlier = self.attempts.get(entry.attempt.attempt_id)
-        if earlier is None or earlier.outcome == "started":
-            self.attempts[entry.attempt.attempt_id] = entry.attempt
+        self._note(entry.attempt)
         return entry.attempt.outcome
+
+    def _note(self, *attempts: Attempt) -> None:
+        for attempt in attempts:
+            earlier = self.attempts.get(attempt.call_id)
+            self.attempts[attempt.call_id] = counted_one(earlier, attempt)
 
 
 def _answering(attempt: Attempt, output: JsonObject | None) -> Attempt:

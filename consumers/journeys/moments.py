@@ -144,7 +144,7 @@ def still_open(
 
     `unadmitted`: what it waits for at admission; None: it is not there.
 
-    A worker writes its calls down when they have ended, so the topics do not say what it waits for.
+    A worker announces its calls, but whether one still runs the topics do not say.
     """
     if hop is None:
         return f"It is still open: accepted at {_second(since)}, and not routed yet."

@@ -96,6 +96,7 @@ class Providers:
         request_id: str,
         timeout: timedelta,  # noqa: ASYNC109  the whole call, which the transport cannot limit
         may_leave: Callable[[], bool] = lambda: True,
+        idempotency_key: str | None = None,
     ) -> Reply | CallFailure:
         """Call a model and read its reply.
 
@@ -111,8 +112,11 @@ class Providers:
         if timeout <= timedelta(0):
             return CallFailure(Reason.NOT_SENT, "no time was left for the call")
         ids = {"x-request-id": request_id, ATTEMPT_HEADER: attempt_id}
+        sent = dict(ids)
+        if target.settings.idempotency_header is not None:
+            sent[target.settings.idempotency_header] = idempotency_key or attempt_id
         try:
-            request = self._request(target, ids, body)
+            request = self._request(target, sent, body)
         except Exception as error:  # noqa: BLE001  httpx.InvalidURL and others have no common class
             return CallFailure(Reason.NOT_SENT, f"no call could be made ({what_failed(error)})")
         progress = begin_call(may_leave)

@@ -119,6 +119,9 @@ class ProviderSettings(BaseModel):
     query: dict[str, str] = Field(default_factory=dict)
     #: True for servers that send our `x-request-id` back: a reply with another one is refused.
     echoes_request_id: bool = False
+    #: The header in which the server takes an idempotency key, for example `Idempotency-Key`: a
+    #: call that is repeated because nobody knows whether it ran has its first key.
+    idempotency_header: Annotated[str, Field(pattern=rf"^{_HEADER.pattern}$")] | None = None
     #: A PEM file of the CA to trust instead of the usual ones, for servers with a CA of your own.
     ca_file: Path | None = None
     #: Fields of a producer's chat body that are sent beside those of the format, by dotted path.

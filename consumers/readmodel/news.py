@@ -23,10 +23,11 @@ from router.reports.quality import (
     group_id,
     group_of,
     route_of,
+    surer,
     trend_of,
 )
 from schemas.admission import kind_of
-from schemas.attempt import LedgerEntry
+from schemas.attempt import LedgerEntry, announces
 from schemas.base import Tier
 from schemas.codec import dump, read_dead_letter, read_model
 from schemas.errors import ContractError
@@ -57,7 +58,7 @@ class News:
     admission: Admission
     requests: dict[tuple[Any, ...], Row] = field(default_factory=dict)
     records: dict[tuple[Any, ...], Row] = field(default_factory=dict)
-    calls: dict[tuple[str, str, str], Call] = field(default_factory=dict)
+    calls: dict[tuple[str, str, str, int], Call] = field(default_factory=dict)
     groups: dict[int, Group] = field(default_factory=dict)
     outcomes: dict[tuple[Any, ...], Row] = field(default_factory=dict)
     feedback: dict[tuple[Any, ...], Row] = field(default_factory=dict)
@@ -135,17 +136,20 @@ class News:
             self._hop(record)
 
     def _call(self, record: Record) -> None:
+        if announces(record.value):  # every second line: it says no more than where it lies
+            line = orjson.loads(record.value or b"")
+            self._note(record, str(line["tenant"]), str(line["request_id"]))
+            return
         entry = read_model(LedgerEntry, record.value)
         self._note(record, entry.tenant, entry.request_id)
-        if entry.attempt.outcome == "started":
-            return
         group = Group._make(map(stored, group_of(entry)))
         call = call_of(entry, group)
         call.detail = stored(call.detail)
         trend = trend_of(group)
         self.groups |= {call.group_id: group, call.route_id: route_of(group)}
         self.groups[group_id(trend)] = trend
-        self.calls[call.tenant, call.request_id, call.attempt_id] = call
+        key = call.tenant, call.request_id, call.attempt_id, call.started_at
+        self.calls[key] = surer(self.calls.get(key), call)
 
     def _result(self, record: Record) -> None:
         result = read_model(Result, record.value)

@@ -31,7 +31,7 @@ from consumers.readmodel.tables import (
 from consumers.records import Record, record_ref, why_not_taken
 from router.intake.admission import Admission
 from router.reports.measures import FIGURES
-from router.reports.quality import Call, End, Group, group_id, judge, trend_of
+from router.reports.quality import Call, End, Group, group_id, judge, surer, trend_of
 from schemas.topics import Topics
 
 __all__ = ["DAY", "GRAINS", "HOUR", "pieces", "take"]
@@ -71,14 +71,15 @@ def _write(connection: sa.Connection, news: News) -> None:
     feedback |= latest
     outcomes = {key_of(OUTCOMES, row): row for row in _rows(connection, OUTCOMES, keys)}
     outcomes |= news.outcomes
-    calls: dict[Key, dict[str, Call]] = defaultdict(dict)
-    before: dict[tuple[Key, str], Call] = {}
+    calls: dict[Key, dict[tuple[str, int], Call]] = defaultdict(dict)
+    before: dict[tuple[Key, tuple[str, int]], Call] = {}
     for row in _rows(connection, CALLS, keys):
-        key = row["tenant"], row["request_id"]
-        calls[key][row["attempt_id"]] = Call(**row)
-        before[key, row["attempt_id"]] = Call(**row)
-    for (tenant, request_id, attempt_id), call in news.calls.items():
-        calls[tenant, request_id][attempt_id] = call
+        key, which = (row["tenant"], row["request_id"]), (row["attempt_id"], row["started_at"])
+        calls[key][which] = Call(**row)
+        before[key, which] = Call(**row)
+    for (tenant, request_id, *_), call in news.calls.items():
+        known, which = calls[tenant, request_id], (call.attempt_id, call.started_at)
+        known[which] = surer(known.get(which), call)
 
     ends: dict[Key, dict[int, End]] = defaultdict(dict)
     for row in outcomes.values():
@@ -92,8 +93,8 @@ def _write(connection: sa.Connection, news: News) -> None:
     changes, changed = _Changes(), []
     for request, attempts in calls.items():
         judge(list(attempts.values()), ends[request], kinds[request])
-        for attempt_id, call in attempts.items():
-            former = before.get((request, attempt_id))
+        for which, call in attempts.items():
+            former = before.get((request, which))
             if former == call:
                 continue
             if former is not None:

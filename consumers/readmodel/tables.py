@@ -91,13 +91,14 @@ _KEY = ("tenant", "request_id", "attempt_id")
 _OTHER = [
     name
     for name in Call.__slots__
-    if name not in (*_KEY, *_TEXTS, "has_changed", "latency_us", "bucket")
+    if name not in (*_KEY, *_TEXTS, "started_at", "has_changed", "latency_us", "bucket")
 ]
 
 CALLS = sa.Table(
     "calls",
     SCHEMA,
-    *key(**dict.fromkeys(_KEY, sa.Text)),
+    #: An attempt that two processes made is two calls.
+    *key(**dict.fromkeys(_KEY, sa.Text), started_at=sa.BigInteger),
     *always(**dict.fromkeys(_TEXTS, sa.Text), has_changed=sa.Boolean),
     *always(**dict.fromkeys(_OTHER, sa.BigInteger)),
     *sometimes(latency_us=sa.BigInteger, bucket=sa.Integer),

@@ -123,9 +123,9 @@ class Clients:
             **self._writing(),
         )
 
-    def producer(self) -> AIOKafkaProducer:
+    def producer(self, linger_ms: int = 5) -> AIOKafkaProducer:
         """An idempotent producer without transactions."""
-        return AIOKafkaProducer(enable_idempotence=True, linger_ms=5, **self._writing())
+        return AIOKafkaProducer(enable_idempotence=True, linger_ms=linger_ms, **self._writing())
 
     def admin(self) -> AIOKafkaAdminClient:
         return AIOKafkaAdminClient(request_timeout_ms=_REQUEST_TIMEOUT_MS, **self._connection())

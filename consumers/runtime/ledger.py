@@ -1,33 +1,32 @@
 """Ledger lines that are written outside of transactions.
 
-As a rule a call is booked by the transaction that commits its outcome. Three kinds of lines are
-not: that a call is about to start, where it must not be paid twice; what calls have cost when their
-request waits for another try; and what a call cost whose partition was lost while it ran. The
-latter two are written to this machine's disk first. If Kafka stays away until the process ends, the
-next start on this machine books them.
+A call is booked by the transaction that commits its outcome. Two kinds of lines are written outside
+of it. One announces a call before it leaves, so that the ledger is never below the bill: what a
+process that died had started is booked by the next owner of its partition. The other says what a
+call cost whose partition was lost while it ran. That is written to this machine's disk first: if
+Kafka stays away until the process ends, the next start on this machine books it.
 """
 
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
+from collections.abc import AsyncIterator, Iterable, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 import structlog
 from aiokafka import TopicPartition
 
-from consumers.records import Record, record_ref, why_not_taken
 from consumers.runtime.clients import KAFKA_IS_AWAY, Clients
 from consumers.runtime.connection import cluster_of
 from consumers.runtime.limits import at_most
 from consumers.runtime.offset_lookup import end_of, first_at, records_since, start_of
-from consumers.runtime.poison import Guard
 from consumers.runtime.publisher import Publisher, publisher
 from consumers.runtime.spool import Kept, Spool
 from consumers.telemetry.hops import current_hop
-from schemas.attempt import LedgerEntry
+from schemas.attempt import Attempt, CallId, LedgerEntry, announces
+from schemas.base import LATEST
 from schemas.codec import Outgoing, read_model
 from schemas.errors import ContractError, TierlineError
 
@@ -39,7 +38,14 @@ _log = structlog.get_logger(__name__)
 _STOP_LIMIT = 20.0
 #: Seconds of one look into the ledger: transactions that are open meanwhile have ended by then.
 _LOOK_LIMIT = 30.0
-_STARTED = b'"outcome":"started"'
+#: Lines are sent at most so often, in seconds, all that have gathered in one request: a request for
+#: each would cost Kafka and us more than a tenth of the calls that a worker can make. The first
+#: line after a pause is sent at once.
+_GAP = 0.002
+#: Lines have their writers' times, and the records that wait have the broker's.
+_SKEW = timedelta(minutes=1)
+#: Marks lines that were written outside of a transaction: their request may not be finished.
+_LATE = ("tierline-late", b"1")
 _UNTAKEN = "Kafka has not taken all ledger lines of paid calls"
 
 
@@ -76,8 +82,10 @@ class Ledger:
         self._spool: Spool | None = None
         self._all_written = asyncio.Event()
         self._all_written.set()
-        #: By input partition and attempt: when a process started it, and which model it asked.
-        self._started: dict[tuple[str, int], dict[str, dict[datetime, str]]] = {}
+        #: By input partition and request: the lines that announced calls there, unread.
+        self._started: dict[tuple[str, int], dict[bytes, list[bytes]]] = {}
+        #: The time of the event loop from which on lines may be sent again.
+        self._sends_at = 0.0
         self._publisher: Publisher
 
     @contextlib.asynccontextmanager
@@ -91,7 +99,10 @@ class Ledger:
             self._spool = Spool(self._state_dir / "ledger", cluster, self._topic)
             self._take_over(self._spool)
         try:
-            async with publisher(self._clients) as self._publisher, asyncio.TaskGroup() as tasks:
+            async with (
+                publisher(self._clients, linger_ms=0) as self._publisher,
+                asyncio.TaskGroup() as tasks,
+            ):
                 writing = tasks.create_task(self._write_late())
                 try:
                     yield self
@@ -106,9 +117,13 @@ class Ledger:
             raise UnbookedError(unbooked)
 
     async def note(self, partition: int, line: Outgoing) -> bool:
-        """Write a line at once. False if Kafka did not take it: then the call must not start."""
+        """Write a line. False if Kafka did not take it: then the call must not start."""
         if (hop := current_hop()) is not None:
             line = hop.carried_by(line)
+        loop = asyncio.get_running_loop()
+        if (early := self._sends_at - loop.time()) > 0:
+            await asyncio.sleep(early)
+        self._sends_at = max(self._sends_at, loop.time() + _GAP)
         try:
             await (await self._publish(partition, line))
         except KAFKA_IS_AWAY as error:
@@ -119,7 +134,7 @@ class Ledger:
     def book(
         self, source: tuple[str, int], outgoing: Sequence[Outgoing], in_doubt: bool = False
     ) -> None:
-        """Write the ledger lines among the outputs of work that was lost, or that waits.
+        """Write the ledger lines among the outputs of work that was lost.
 
         Lines `in_doubt` may be part of a transaction that was committed after all.
         """
@@ -127,32 +142,51 @@ class Ledger:
         for line in outgoing:
             if line.topic == self._topic:
                 late = hop.carried_by(line) if hop is not None else line
+                late = late._replace(headers=[*late.headers, _LATE])
                 self._note_late(Kept(source[1], late), in_doubt=in_doubt)
 
-    async def prepare(self, source: TopicPartition, position: int, guard: Guard) -> None:
-        """Read which calls former owners of an input partition have started."""
-        self._started[source] = started = dict[str, dict[datetime, str]]()
-        began = await first_at(self._clients, source, position)
-        if began is None:
-            return  # no record waits, so no call was started
-        lines = TopicPartition(self._topic, source.partition)
-        async for record in records_since(self._clients, lines, began):
-            if _STARTED not in (record.value or b"") or guard.is_poisonous(record):
-                continue
-            with guard.on(record):
-                why = why_not_taken(lambda record: _note_start(started, record), record)
-            if why is not None:
-                _log.warning("no ledger line", place=record_ref(record), why=why)
+    async def prepare(self, source: TopicPartition, position: int) -> None:
+        """Find the calls that former owners of an input partition have started and not finished.
 
-    def started_elsewhere(
-        self, source: tuple[str, int], attempt_id: str, *, beside: datetime | None = None
-    ) -> str | None:
-        """The model that another owner of the partition has asked in this attempt, if any.
-
-        `beside` is when this process started the attempt itself.
+        Their lines are only kept here: those of a request are read when it is processed. Where
+        much was written since the first record that waits, nearly all of it has been finished.
         """
-        begun = self._started.get(source, {}).get(attempt_id, {})
-        return next((model for at, model in begun.items() if at != beside), None)
+        started = dict[bytes, list[bytes]]()
+        lines = TopicPartition(self._topic, source.partition)
+        began = await first_at(self._clients, source, position)
+        since: datetime | int = (began or LATEST) - _SKEW
+        # Where no record waits, no call was started.
+        for committed in (True, False) if began else ():
+            # The second time what lies behind an open transaction of another tier: nobody waits
+            # for that to end.
+            async for record in records_since(self._clients, lines, since, committed=committed):
+                since, key = record.offset + 1, record.key or b""
+                if announces(record.value):
+                    started.setdefault(key, []).append(record.value or b"")
+                elif committed and _LATE not in record.headers:
+                    started.pop(key, None)  # its request has left the tier with all of its calls
+        self._started[source] = started
+
+    def forget(self, source: tuple[str, int]) -> None:
+        """Drop what is known of a partition that was released."""
+        self._started.pop(source, None)
+
+    def left_behind(
+        self, source: tuple[str, int], request: str, known: Iterable[Attempt]
+    ) -> list[LedgerEntry]:
+        """The calls of a request that former owners have started and that are none of `known`."""
+        if not (lines := self._started.get(source, {}).get(request.encode())):
+            return []
+        ours, entries = {attempt.call_id for attempt in known}, dict[CallId, LedgerEntry]()
+        for line in lines:
+            try:
+                entry = read_model(LedgerEntry, line)
+            except ContractError as error:
+                _log.warning("no ledger line", request=request, why=error.detail)
+                continue
+            if entry.attempt.call_id not in ours:
+                entries[entry.attempt.call_id] = entry
+        return sorted(entries.values(), key=lambda entry: entry.attempt.started_at)
 
     def _note_late(self, kept: Kept, *, in_doubt: bool) -> None:
         self._unwritten.append(kept)
@@ -285,8 +319,3 @@ class Ledger:
         return await self._publisher.publish(
             line.topic, line.value, key=line.key, headers=line.headers, partition=partition
         )
-
-
-def _note_start(started: dict[str, dict[datetime, str]], record: Record) -> None:
-    attempt = read_model(LedgerEntry, record.value).attempt
-    started.setdefault(attempt.attempt_id, {})[attempt.started_at] = attempt.model

@@ -42,14 +42,19 @@ async def first_at(clients: Clients, tp: TopicPartition, position: int) -> datet
 
 
 async def records_since(
-    clients: Clients, tp: TopicPartition, since: datetime | int, *, until: int | None = None
+    clients: Clients,
+    tp: TopicPartition,
+    since: datetime | int,
+    *,
+    until: int | None = None,
+    committed: bool = True,
 ) -> AsyncIterator[Record]:
     """The records of one partition from an instant or offset on, up to an offset or its end now.
 
-    From an instant on, records of open and aborted transactions are included: a reader of what was
+    Without `committed`, records of open and aborted transactions are included: a reader of what was
     written outside of transactions must not have to wait for one.
     """
-    async with _assigned(clients, tp, committed=isinstance(since, int)) as consumer:
+    async with _assigned(clients, tp, committed=committed) as consumer:
         end = (await consumer.end_offsets([tp]))[tp]
         if until is not None:
             end = min(end, until)  # a forged offset may be one that no record will ever have

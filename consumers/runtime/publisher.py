@@ -54,9 +54,11 @@ class Publisher:
 
 
 @contextlib.asynccontextmanager
-async def publisher(clients: Clients, tracing: Tracing | None = None) -> AsyncIterator[Publisher]:
+async def publisher(
+    clients: Clients, tracing: Tracing | None = None, *, linger_ms: int = 5
+) -> AsyncIterator[Publisher]:
     """A producer for as long as the context is open; with `tracing` its records are traced."""
-    producer = clients.producer()
+    producer = clients.producer(linger_ms)
     async with started(clients, producer):
         yield Publisher(producer, tracing)
 

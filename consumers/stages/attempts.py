@@ -5,7 +5,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -20,6 +20,7 @@ from consumers.stages.ports import CallModels, Slot
 from consumers.stages.tier_run import TierRun
 from consumers.telemetry.observer import Observer
 from router.attempt.answering import attempt_of, ledger_lines
+from router.attempt.lost import attempt_lost, repeated_id
 from router.attempt.model_quirks import lacking, too_narrow
 from router.attempt.next_step import (
     CallModel,
@@ -39,6 +40,7 @@ from schemas.base import Tier
 from schemas.codec import Outgoing, dump
 from schemas.reasons import Reason
 from schemas.topics import Topics
+from schemas.usage import Usage
 from schemas.verdict import Verdict
 
 __all__ = ["AttemptRunner"]
@@ -49,6 +51,7 @@ _LOOK_AGAIN_SECONDS = 0.5
 _LONG = 100_000
 #: While every model is out, the request looks again about so often.
 _OUT_SECONDS = 0.25
+_NOT_MADE = CallFailure(Reason.NOT_SENT, "announced, and then not made")
 #: A limit may be lifted before the time it gives, so nobody sleeps longer on one.
 _LONGEST_LIMIT_WAIT = 2.0
 
@@ -61,7 +64,7 @@ class AttemptRunner:
     providers: CallModels
     topics: Topics
     clock: Callable[[], datetime]
-    #: None where no ledger is kept: then every call may be repeated.
+    #: None where no ledger is kept.
     ledger: Ledger | None = None
     observer: Observer = field(default_factory=Observer)
     #: None where calls have no limits.
@@ -89,18 +92,13 @@ class AttemptRunner:
                 narrow=narrow,
                 is_out=is_out,
             )
+            # What was left behind counts in any end, and before any other call is decided.
+            if self._take_over(tier_run) and isinstance(step, CallModel | Wait):
+                continue
             if isinstance(step, CallModel) and gate is not None and gate.is_full(own):
                 step = crowded(tier_run.assignment, tier_run.attempts, policy)
             if isinstance(step, Wait):
-                # The place is kept, so that nothing more is fetched while every model is out. Where
-                # other tasks can call one, they may have the place; of the many that may then wait
-                # here, each looks less and less often.
-                keeps_place = tier_run.has_paid or gate is None or not gate.most_calls(self.tier)
-                wait = 0.0 if keeps_place else min(tier_run.waited / 8, _LONGEST_LIMIT_WAIT)
-                wait = max(wait, _OUT_SECONDS) * (1 + random.random())  # noqa: S311  jitter
-                await self._rest(tier_run, slot, wait, keeps_place=keeps_place)
-                if tier_run.retry_after is not None:
-                    tier_run.retry_after = max(tier_run.retry_after - wait, 0.0)
+                await self._wait_for_models(tier_run, slot)
                 continue
             if not isinstance(step, CallModel):
                 return step
@@ -134,66 +132,60 @@ class AttemptRunner:
         fields = self.providers.chat_fields(model.provider)
         return self._question(tier_run, call.step).body(tier_run.request, model, fields)
 
-    def _is_parking(self, tier_run: TierRun) -> bool:
-        row = tier_run.policy.tasks.get(tier_run.assignment.task or "")
-        return self.ledger is not None and row is not None and row.unknown_outcome == "park"
+    def _take_over(self, tier_run: TierRun) -> bool:
+        """Count the calls that former owners of the partition have started and nobody has finished.
 
-    async def _may_start(self, tier_run: TierRun, call: CallModel, slot: Slot) -> bool:
-        """Write that a call starts, unless a former owner of the partition has already done so.
-
-        In that case the call may have run, and its outcome is unknown: it counts as a failed
-        attempt at its full price, and the task's rule decides what follows.
+        Each may have run, and its outcome is unknown: it counts as a failed attempt at the most
+        that it can have cost, and the task's rule decides what follows.
         """
-        ledger, now, began = self.ledger, self.clock(), time.monotonic()
-        assert ledger is not None  # noqa: S101  asked before
-        if self._was_started(ledger, tier_run, call, now, began):
-            return False
-        started = self._noted(tier_run, call, None, now, began)
+        lost = [attempt_lost(started) for started in self._left_behind(tier_run)]
+        now = self.clock()
+        for attempt in lost:
+            self._tell(tier_run, attempt, {"model": attempt.model}, now)
+        return bool(lost)
+
+    def _tell(
+        self, tier_run: TierRun, attempt: Attempt, body: Mapping[str, Any], now: datetime
+    ) -> None:
+        """Note an attempt without a reply. It is booked, so it has a span."""
+        former, request = tier_run.attempts, tier_run.request
+        self.observer.called(attempt, former, request, body, None, read_at=now, judged_at=now)
+        tier_run.attempts.append(attempt)
+
+    def _left_behind(self, tier_run: TierRun, *ours: Attempt) -> list[Attempt]:
+        if self.ledger is None:
+            return []
+        known = (*tier_run.assignment.attempts, *tier_run.attempts, *ours)
+        entries = self.ledger.left_behind(tier_run.source, tier_run.name, known)
+        return [entry.attempt for entry in entries]
+
+    async def _may_start(
+        self,
+        tier_run: TierRun,
+        call: CallModel,
+        body: Mapping[str, Any],
+        started_at: datetime,
+        slot: Slot,
+    ) -> bool:
+        """Announce a call in the ledger. False where it must not be made any more."""
+        if self.ledger is None:
+            return True
+        started = self._noted(tier_run, call, reserve(body), started_at, time.monotonic())
         [line] = self._lines(tier_run, [started])
-        if not await ledger.note(tier_run.source[1], line):
+        while not await self.ledger.note(tier_run.source[1], line):
             await self._rest(tier_run, slot, 1)
-            return False
+            if self.clock() >= tier_run.assignment.deadline:
+                return False
         # The partition may have moved while the line was written, and its next owner may have read
         # the ledger before it: a call now could be the second one. Work on a lost partition is
         # cancelled; a partition that is about to move waits, because its next owner would take the
         # line for a call.
         await self._until_ours(tier_run, slot, paid=True)
         # It may also have belonged to another process for a while, and have come back.
-        if self._was_started(ledger, tier_run, call, now, began, beside=started.started_at):
+        if self._left_behind(tier_run, started):
             return False
         failpoint("call.noted")
         return True
-
-    def _was_started(
-        self,
-        ledger: Ledger,
-        tier_run: TierRun,
-        call: CallModel,
-        now: datetime,
-        began: float,
-        *,
-        beside: datetime | None = None,
-    ) -> bool:
-        """True when another process has started this call, which then counts as made.
-
-        So do the calls that it started afterwards: the ledger has no outcome of any of them.
-        `beside` is when this process started the call itself.
-        """
-        detail = "the call was started, and the process that made it is gone"
-        before = len(tier_run.attempts)
-        while asked := ledger.started_elsewhere(
-            tier_run.source, tier_run.next_attempt[1], beside=beside
-        ):
-            is_known = asked in tier_run.policy.models
-            noted_call = replace(call, model=asked) if is_known else call
-            body, _ = self._body(tier_run, noted_call)
-            failure = CallFailure(Reason.OUTCOME_UNKNOWN, detail, usage=reserve(body))
-            attempt = self._noted(tier_run, noted_call, failure, now, began)
-            self.observer.called(
-                attempt, tier_run.attempts, tier_run.request, body, None, read_at=now, judged_at=now
-            )
-            tier_run.attempts.append(attempt)
-        return len(tier_run.attempts) > before
 
     async def _until_ours(self, tier_run: TierRun, slot: Slot, *, paid: bool = False) -> None:
         """Wait while the partition may be moving to another process, which would call again.
@@ -203,9 +195,21 @@ class AttemptRunner:
         began = time.monotonic()
         paid = paid or tier_run.has_paid
         while not await slot.may_call(paid=paid):
-            self._book_first(tier_run)
             await slot.wait(_LOOK_AGAIN_SECONDS, paid=paid)
         tier_run.waited += time.monotonic() - began
+
+    async def _wait_for_models(self, tier_run: TierRun, slot: Slot) -> None:
+        """Wait a little while every model is out.
+
+        The place is kept, so that nothing more is fetched. Where other tasks can call a model, they
+        may have the place; of the many that may then wait here, each looks less and less often.
+        """
+        keeps_place = tier_run.has_paid or self.gate is None or not self.gate.most_calls(self.tier)
+        wait = 0.0 if keeps_place else min(tier_run.waited / 8, _LONGEST_LIMIT_WAIT)
+        wait = max(wait, _OUT_SECONDS) * (1 + random.random())  # noqa: S311  jitter
+        await self._rest(tier_run, slot, wait, keeps_place=keeps_place)
+        if tier_run.retry_after is not None:
+            tier_run.retry_after = max(tier_run.retry_after - wait, 0.0)
 
     async def _wait(self, tier_run: TierRun, slot: Slot, seconds: float) -> None:
         """Wait before a call is repeated; the watchdog is told that this is no standstill."""
@@ -218,20 +222,8 @@ class AttemptRunner:
         self, tier_run: TierRun, slot: Slot, seconds: float, *, keeps_place: bool = False
     ) -> None:
         began = time.monotonic()
-        self._book_first(tier_run)
         await slot.wait(seconds, keeps_place=keeps_place, paid=tier_run.has_paid)
         tier_run.waited += time.monotonic() - began
-
-    def _book_first(self, tier_run: TierRun) -> None:
-        """Book what was paid before the request waits: a process that is killed books nothing.
-
-        Tasks that park unknown outcomes are left out: to the next owner of the partition, the line
-        of a call means more than its cost.
-        """
-        is_paid = any(attempt.cost_micros for attempt in tier_run.attempts[tier_run.booked :])
-        if is_paid and self.ledger is not None and not self._is_parking(tier_run):
-            self.ledger.book(tier_run.source, self.unbooked_lines(tier_run))
-            tier_run.booked = len(tier_run.attempts)
 
     async def _call(
         self, tier_run: TierRun, call: CallModel, slot: Slot
@@ -252,8 +244,7 @@ class AttemptRunner:
             return None
         outcome: Reply | CallFailure | None = None
         try:
-            if not self._is_parking(tier_run) or await self._may_start(tier_run, call, slot):
-                outcome = await self._attempt(tier_run, call, body, left_out, slot)
+            outcome = await self._attempt(tier_run, call, body, left_out, slot)
         finally:
             if admission is not None and self.gate is not None:
                 self.gate.settle(admission, outcome)
@@ -280,21 +271,30 @@ class AttemptRunner:
         body: dict[str, Any],
         left_out: Sequence[str],
         slot: Slot,
-    ) -> Reply | CallFailure:
-        """Call one model once, judge the reply, and note the attempt."""
+    ) -> Reply | CallFailure | None:
+        """Call one model once, judge the reply, and note the attempt.
+
+        None where the call was announced and then not made.
+        """
         policy, question = tier_run.policy, self._question(tier_run, call.step)
-        started_at, began = self.clock(), time.monotonic()
+        (_, attempt_id), started_at = tier_run.next_attempt, self.clock()
+        began = time.monotonic()
         failpoint("call.decided")
-        outcome: Reply | CallFailure | None = None
+        outcome: Reply | CallFailure = _NOT_MADE
+        is_made = False
         try:
-            outcome = await self.providers.call(
-                policy.models[call.model].provider,
-                body,
-                attempt_id=tier_run.next_attempt[1],
-                request_id=tier_run.name,
-                timeout=min(policy.limits.call_timeout, tier_run.assignment.deadline - started_at),
-                may_leave=slot.is_ours,
-            )
+            if is_made := await self._may_start(tier_run, call, body, started_at, slot):
+                began, left = time.monotonic(), tier_run.assignment.deadline - self.clock()
+                outcome = await self.providers.call(
+                    policy.models[call.model].provider,
+                    body,
+                    attempt_id=attempt_id,
+                    request_id=tier_run.name,
+                    timeout=min(policy.limits.call_timeout, left),
+                    may_leave=slot.is_ours,
+                    idempotency_key=repeated_id(tier_run.attempts, call.model, call.step)
+                    or attempt_id,
+                )
             failpoint("call.read")
             read_at, verdict, reply = self.clock(), None, None
             if isinstance(outcome, Reply):
@@ -304,17 +304,12 @@ class AttemptRunner:
             from consumers.providers.transport import may_have_left  # noqa: PLC0415  loads httpx
 
             given_up = CallFailure(Reason.NOT_SENT, "given up before a connection was made")
-            if may_have_left():
+            if is_made and may_have_left():
                 # While its reply was judged, if there is one.
                 usage = outcome.usage if isinstance(outcome, Reply) else reserve(body)
                 given_up = CallFailure(Reason.OUTCOME_UNKNOWN, "given up", usage=usage)
             attempt = self._noted(tier_run, call, given_up, started_at, began)
-            # It is booked, so it has a span: the process that repeats it makes a span of its own.
-            now = self.clock()
-            self.observer.called(
-                attempt, tier_run.attempts, tier_run.request, body, None, read_at=now, judged_at=now
-            )
-            tier_run.attempts.append(attempt)
+            self._tell(tier_run, attempt, body, self.clock())
             raise
         tier_run.retry_after = outcome.retry_after if isinstance(outcome, CallFailure) else None
         attempt = self._noted(tier_run, call, outcome, started_at, began, verdict)
@@ -334,7 +329,7 @@ class AttemptRunner:
         # Without an accepted answer the last one may be published in doubt.
         if attempt is (answer_of(tier_run.attempts) or attempt):
             tier_run.reply, tier_run.left_out = reply, left_out
-        return outcome
+        return outcome if is_made else None
 
     async def _judged(self, reply: Reply, question: Question, tier_run: TierRun) -> Verdict:
         """The verdict. A long text is judged in a thread, so that everything else goes on."""
@@ -346,12 +341,12 @@ class AttemptRunner:
         self,
         tier_run: TierRun,
         call: CallModel,
-        outcome: Reply | CallFailure | None,
+        outcome: Reply | CallFailure | Usage,
         started_at: datetime,
         began: float,
         verdict: Verdict | None = None,
     ) -> Attempt:
-        """A call as an attempt; without an outcome, one that is about to start."""
+        """A call as an attempt; with what it can use at most, one that is about to start."""
         no, attempt_id = tier_run.next_attempt
         question = self._question(tier_run, call.step)
         return attempt_of(
@@ -370,9 +365,9 @@ class AttemptRunner:
             duration_ms=(time.monotonic() - began) * 1000,
         )
 
-    def unbooked_lines(self, tier_run: TierRun) -> list[Outgoing]:
-        """The ledger lines of the attempts that are not in the ledger yet."""
-        return self._lines(tier_run, tier_run.attempts[tier_run.booked :])
+    def booked(self, tier_run: TierRun) -> list[Outgoing]:
+        """The ledger lines of the calls that were made here, or left behind."""
+        return self._lines(tier_run, tier_run.calls)
 
     def _lines(self, tier_run: TierRun, attempts: Sequence[Attempt]) -> list[Outgoing]:
         key = tier_run.name.encode()

@@ -42,6 +42,7 @@ class CountedCalls:
         request_id: str,
         timeout: timedelta,  # noqa: ASYNC109  the whole call's, passed on
         may_leave: Callable[[], bool],
+        idempotency_key: str,
     ) -> Reply | CallFailure:
         self._moves += 1
         try:
@@ -52,6 +53,7 @@ class CountedCalls:
                 request_id=request_id,
                 timeout=timeout,
                 may_leave=may_leave,
+                idempotency_key=idempotency_key,
             )
         finally:
             self._moves += 1

@@ -9,8 +9,8 @@ from consumers.runtime.strikes import MOST_TRIES
 from consumers.stages.settling import settled
 from consumers.telemetry.observer import Observer
 from router.intake.admission import Admission, claimed_id, claimed_tenant
-from schemas.attempt import Attempt
-from schemas.codec import Outgoing, dead_letter_headers, read_envelope
+from schemas.attempt import Attempt, LedgerEntry
+from schemas.codec import Outgoing, dead_letter_headers, dump, read_envelope
 from schemas.dead_letter import DeadLetter, Pointer
 from schemas.errors import ContractError
 from schemas.escalation import Assignment, Escalation
@@ -19,7 +19,7 @@ from schemas.request import Request
 from schemas.tenancy import UNKNOWN_TENANT
 from schemas.topics import Topics
 
-__all__ = ["DeadLetters", "key_of"]
+__all__ = ["DeadLetters", "key_of", "line_of"]
 
 #: A larger one may not fit into a dead letter beside its diagnosis, and would be tried for ever.
 _LARGEST_VALUE = 3 << 20
@@ -38,6 +38,8 @@ class DeadLetters:
     #: The envelope of each topic between stages. Records of other topics are their producers'.
     envelopes: Mapping[str, type[Assignment | Escalation]] = field(default_factory=dict)
     admission: Admission = field(default_factory=Admission)
+    #: The calls for a request that nobody has finished: they are booked with its dead letter.
+    lost: Callable[[Record, Assignment | Escalation], Sequence[LedgerEntry]] = lambda *_: ()
 
     def failed(self, record: Record, reason: Reason, detail: str) -> Sequence[Outgoing]:
         """A dead letter for a record that could not be processed.
@@ -180,11 +182,20 @@ class DeadLetters:
         except ContractError:
             tenant = claimed_tenant(value, headers, is_parsed=False)
             return [self.of_record(record, reason, detail, tenant=tenant)]
-        letter = self.of_envelope(envelope, raw, record, reason, detail)
+        lost = self.lost(record, envelope)
+        attempts = [*envelope.attempts, *(entry.attempt for entry in lost)]
+        letter = self.of_envelope(envelope, raw, record, reason, detail, attempts=attempts)
+        led_to = [*(line_of(entry, self.topics) for entry in lost), letter]
         if isinstance(envelope, Escalation):
-            return [letter]
+            return led_to
         # Nobody knows here which calls were made for it.
-        return [letter, *settled(self.topics, envelope, None, self.clock())]
+        return [*led_to, *settled(self.topics, envelope, None, self.clock())]
+
+
+def line_of(entry: LedgerEntry, topics: Topics) -> Outgoing:
+    """A ledger line as it is written."""
+    value = dump(entry.model_dump(exclude_none=True))
+    return Outgoing(topics.attempts, entry.key.text.encode(), value)
 
 
 def key_of(request: Request) -> bytes:

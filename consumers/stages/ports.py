@@ -44,5 +44,9 @@ class CallModels(Protocol):
         request_id: str,
         timeout: timedelta,
         may_leave: Callable[[], bool],
+        idempotency_key: str,
     ) -> Awaitable[Reply | CallFailure]:
-        """The reply, or why there is none. Nothing is sent once `may_leave` returns False."""
+        """The reply, or why there is none. Nothing is sent once `may_leave` returns False.
+
+        A call that may have run before has the `idempotency_key` that it had then.
+        """

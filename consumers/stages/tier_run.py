@@ -41,8 +41,6 @@ class TierRun:
     #: Topic and partition where the assignment was read.
     source: tuple[str, int] = ("", 0)
     attempts: list[Attempt] = field(default_factory=list)
-    #: How many of these are in the ledger already.
-    booked: int = 0
     #: How many were made under a former reservation, which has ended.
     resumed: int = 0
     #: True where each call has to be covered by a reservation.
@@ -95,8 +93,7 @@ class TierRun:
         resumes = assignment.need.resumes if assignment.need is not None else 0
         former = assignment.own_attempts[-resumes:] if resumes else []
         if former:
-            self.attempts, self.booked = former, len(former)
-            self.resumed = len(former)
+            self.attempts, self.resumed = former, len(former)
             left = assignment.attempts_left + spent(former)
             update = {"attempts": assignment.attempts[: -len(former)], "attempts_left": left}
             self.assignment = assignment.model_copy(update=update)

@@ -20,7 +20,7 @@ from consumers.runtime.task_pool import TaskPool
 from consumers.stages.attempts import AttemptRunner
 from consumers.stages.contract import Process, StageKind
 from consumers.stages.counted_calls import CountedCalls
-from consumers.stages.dead_letters import DeadLetters
+from consumers.stages.dead_letters import DeadLetters, line_of
 from consumers.stages.interim_results import interim_results
 from consumers.stages.ports import Slot
 from consumers.stages.refusing import Refusals
@@ -29,6 +29,7 @@ from consumers.stages.tier_run import TierRun
 from router.attempt.answering import composed_result, kept_answer, result_of
 from router.attempt.climbing import AskBack, Climbs, weighed
 from router.attempt.fallback import canned_output, default_text, falls_back, question_back
+from router.attempt.lost import attempt_lost
 from router.attempt.next_step import (
     Answer,
     Escalate,
@@ -44,12 +45,14 @@ from router.releases.bundle import Bundle
 from router.request.trimming import trimmed
 from router.route.requeue import handed_back
 from router.route.routing import GiveUp, within_limits
+from schemas.attempt import LedgerEntry
 from schemas.base import Tier
 from schemas.codec import Outgoing, dump, dump_envelope, passed_on, read_envelope
 from schemas.errors import ContractError
 from schemas.escalation import Assignment, Classification, Escalation
 from schemas.reasons import Reason
 from schemas.request import Request
+from schemas.tenancy import DEFAULT_TENANT, RequestKey
 
 __all__ = ["KINDS", "Worker", "spec_of"]
 
@@ -95,15 +98,17 @@ class Worker(AttemptRunner):
             value = dump_envelope(handed_back(assignment), raw)
             passed = passed_on(record.headers)
             back = Outgoing(self.topics.escalations, record.key, value, passed)
-            return [back, *settled(self.topics, assignment, (), self.clock())]
+            return [back, *self._ended(assignment, self._lost(record, assignment))]
         try:
             tier_run = self.open(record, assignment, raw, bundle)
         except ContractError as error:
             self.observer.gave_up(self.stage, error.reason, assignment.task, self.tier)
+            lost = self._lost(record, assignment)
             letter = self.dead_letters.of_envelope(
-                assignment, raw, record, error.reason, error.detail
+                *(assignment, raw, record, error.reason, error.detail),
+                attempts=[*assignment.attempts, *(entry.attempt for entry in lost)],
             )
-            return [letter, *settled(self.topics, assignment, (), self.clock())]
+            return [letter, *self._ended(assignment, lost)]
         try:
             end = await self.run(tier_run, slot)
             step: NextStep | AskBack = end
@@ -111,14 +116,14 @@ class Worker(AttemptRunner):
                 asked, attempts = tier_run.request, tier_run.attempts
                 step = weighed(end, assignment, asked, attempts, bundle.policy, self.climbs)
             return [
-                *self.unbooked_lines(tier_run),
+                *self.booked(tier_run),
                 *self._outcome(tier_run, step, record, began),
                 *settled(self.topics, assignment, tier_run.calls, self.clock()),
             ]
         except asyncio.CancelledError:
             # The partition is lost and the last grace is over; the call may have run all the same.
             if self.ledger is not None:
-                self.ledger.book(tier_run.source, self.unbooked_lines(tier_run))
+                self.ledger.book(tier_run.source, self.booked(tier_run))
             raise
         except ContractError as error:
             gave_up = GiveUp(error.reason, error.detail)
@@ -127,7 +132,7 @@ class Worker(AttemptRunner):
             gave_up = GiveUp(Reason.INTERNAL_ERROR, type(error).__name__)
         try:
             letter = self._letter(tier_run, record, gave_up)
-            booked = self.unbooked_lines(tier_run)
+            booked = self.booked(tier_run)
         except Exception as error:
             # The ledger lines cannot be written: the first failure is the reason all the same.
             raise ContractError(gave_up.reason, gave_up.detail) from error
@@ -144,7 +149,25 @@ class Worker(AttemptRunner):
             self.observer,
             self.tier,
             {self.topics.tier(self.tier): Assignment},
+            lost=self._lost,
         )
+
+    def _lost(self, record: Record, envelope: Assignment | Escalation) -> list[LedgerEntry]:
+        """What former owners had started for a request that goes elsewhere, as it is booked."""
+        if self.ledger is None:
+            return []
+        name = RequestKey(envelope.tenant or DEFAULT_TENANT, envelope.id).text
+        source = record.topic, record.partition
+        entries = self.ledger.left_behind(source, name, envelope.attempts)
+        return [
+            entry.model_copy(update={"attempt": attempt_lost(entry.attempt)}) for entry in entries
+        ]
+
+    def _ended(self, assignment: Assignment, lost: Sequence[LedgerEntry]) -> list[Outgoing]:
+        """What books and settles the calls of an assignment that was not worked on."""
+        attempts = [entry.attempt for entry in lost]
+        lines = [line_of(entry, self.topics) for entry in lost]
+        return [*lines, *settled(self.topics, assignment, attempts, self.clock())]
 
     def open(self, record: Record, assignment: Assignment, raw: bytes, bundle: Bundle) -> TierRun:
         """Read an assignment's request and render its prompt. Raises ContractError."""
@@ -307,7 +330,7 @@ class Worker(AttemptRunner):
 
 @contextlib.asynccontextmanager
 async def _open(process: Process, tier: Tier) -> AsyncIterator[Stage]:
-    settings, policies, spec = process.settings, process.policies, spec_of(tier)
+    settings, spec = process.settings, spec_of(tier)
     calling, guard = await process.calling(), process.guard(spec.name)
     gate, ledger = calling.gate, calling.ledger
     calls = CountedCalls(calling.providers, gate, calling.refusals)
@@ -322,6 +345,11 @@ async def _open(process: Process, tier: Tier) -> AsyncIterator[Stage]:
         refusals=calling.refusals,
     )
     shell = Shell(worker.dead_letters)
+
+    def lost(source: Source) -> None:
+        gate.forget((tier, source.partition))
+        ledger.forget(source)
+
     pool = TaskPool(
         worker.handle,
         shell,
@@ -329,16 +357,11 @@ async def _open(process: Process, tier: Tier) -> AsyncIterator[Stage]:
         width=settings.worker.width,
         # Records that no model could take yet are better left in Kafka.
         most=lambda: gate.most_calls(tier),
-        on_lost=lambda source: gate.forget((tier, source.partition)),
+        on_lost=lost,
         book=ledger.book,
         last_grace=_LAST_GRACE,
         telemetry=process.telemetry,
     )
-
-    async def prepare(source: Source, position: int) -> None:
-        """Learn which calls were started, where a release may leave unknown outcomes to people."""
-        if policies.may_park:
-            await ledger.prepare(source, position, guard)
 
     async with pool.open():
         yield Stage(
@@ -347,8 +370,8 @@ async def _open(process: Process, tier: Tier) -> AsyncIterator[Stage]:
             pool,
             shell,
             guard,
-            prepare=prepare,
-            returned=prepare,
+            prepare=ledger.prepare,
+            returned=ledger.prepare,
             moves=calls.moves,
             revoke_grace=settings.worker.revoke_grace.total_seconds(),
             drain_for=process.drain_for,

@@ -6,13 +6,13 @@ the models takes longer than judging the reply. Tests read every one of them bac
 """
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
-from operator import itemgetter
+from datetime import datetime
 from typing import Any, Literal
 
-from router.attempt.model_quirks import charged
+from router.attempt.hops import given, hops_of, latency_of
+from router.attempt.model_quirks import charged, price_of
 from router.attempt.next_step import answer_of
-from router.attempt.pricing import cost_micros
+from router.attempt.pricing import cost_micros, most_micros
 from router.policy.table import Policy
 from router.prompts.files import CannedReply
 from router.reply.changes import changes_between, weaker_answer
@@ -44,7 +44,7 @@ _KEPT_REPLY = 64 * 1024
 
 def attempt_of(  # noqa: PLR0913  an attempt has as many parts
     assignment: Assignment,
-    outcome: Reply | CallFailure | None,
+    outcome: Reply | CallFailure | Usage,
     verdict: Verdict | None,
     *,
     attempt_id: str,
@@ -58,7 +58,8 @@ def attempt_of(  # noqa: PLR0913  an attempt has as many parts
     step: Step | None = None,
     tier: Tier | None = None,
 ) -> Attempt:
-    """The attempt that records a call. Without an outcome the call is about to start.
+    """The attempt that records a call. In place of an outcome, a usage is the most that a call can
+    use that is about to start.
 
     `release` is the digest of the release that is applied. `step` and `tier` are those of the
     assignment where none are given.
@@ -79,14 +80,21 @@ def attempt_of(  # noqa: PLR0913  an attempt has as many parts
         "started_at": started_at,
         "duration_ms": round(duration_ms, 3),
     }
-    if outcome is None:
-        return Attempt.model_validate({**common, "outcome": "started"})
+    if isinstance(outcome, Usage):
+        most = {"usage": outcome, "reserve_micros": most_micros(outcome, model.price)}
+        common |= {"price_version": model.price.version, "is_estimated": True}
+        return Attempt.model_validate({**common, **most, "outcome": "started"})
 
+    price, usage = model.price, outcome.usage
     if isinstance(outcome, Reply):
+        price = price_of(outcome, model, policy)
         cost, oddities = charged(outcome, model, policy)
     else:
-        cost, oddities = cost_micros(outcome.usage, model.price), ()
-    common |= {"usage": outcome.usage, "cost_micros": cost, "http_status": outcome.http_status}
+        # Where nobody knows whether the call ran, the most that it can have cost is booked.
+        costing, oddities = most_micros if usage.estimated else cost_micros, ()
+        cost = costing(usage, price)
+    common |= {"usage": usage, "cost_micros": cost, "http_status": outcome.http_status}
+    common |= {"price_version": price.version, "is_estimated": usage.estimated}
     if isinstance(outcome, CallFailure):
         return Attempt.model_validate(
             {**common, "outcome": "failed", "reason": outcome.reason, "detail": outcome.detail}
@@ -142,14 +150,14 @@ def result_of(
         "body": reply.body,
     }
     details = {
-        **_given(confidence=verdict.confidence),
+        **given(confidence=verdict.confidence),
         "checks": [*_checks(verdict), *_further_checks(attempts)],
         "output": output,
     }
     if left_out:
         details["left_out"] = list(left_out)
     if answer.changes is not None:
-        details["changes"] = [_given(**change.__dict__) for change in answer.changes]
+        details["changes"] = [given(**change.__dict__) for change in answer.changes]
     kind = _kind(reply, output, may_ask)
     return _result(
         assignment, request, every, answer, response, kind, details, now=now, own_ms=own_ms
@@ -196,7 +204,7 @@ def composed_result(  # noqa: PLR0913  a result has as many parts
     verdict = last.verdict if last else None
     details = {"checks": _checks(verdict) if verdict else [], "output": output}
     if answer is not None and verdict is not None:
-        details |= _given(confidence=verdict.confidence)
+        details |= given(confidence=verdict.confidence)
     return _result(envelope, request, every, last, response, kind, details, now=now, own_ms=own_ms)
 
 
@@ -236,16 +244,16 @@ def _result(  # noqa: PLR0913  a result has as many parts
             "tier": answer.tier if answer else current.tier,
             "model": answer.model if answer else "",
             "path": [taken.tier for taken in envelope.routes],
-            "hops": _hops(envelope, every),
+            "hops": hops_of(envelope, every),
             "rule": first.rule,
             "reason": first.reason,
             "policy_version": current.policy_version,
-            **_given(policy_digest=current.policy_digest),
+            **given(policy_digest=current.policy_digest),
             "prompt_version": answer.prompt_version if answer else "",
             "usage": usage.__dict__,
             "cost_micros": sum(attempt.cost_micros for attempt in every),
             "attempts": len(every),
-            "latency": _latency(envelope, every, now, own_ms),
+            "latency": latency_of(envelope, every, now, own_ms),
             **({"trimmed": current.trim.left_out} if current.trim else {}),
             **details,
         },
@@ -266,19 +274,26 @@ def ledger_lines(
 
     Replies and changed values are left out: they stay in the result and the dead letter.
     """
+    reserved = assignment.reservation
     whom = {
         "request_id": assignment.id,
         "generation": assignment.generation,
         "tenant": request.tenant,
-        **_given(
-            task=assignment.task, plan=request.plan, user=request.user, workflow=request.workflow
+        **given(
+            task=assignment.task,
+            plan=request.plan,
+            user=request.user,
+            workflow=request.workflow,
+            conversation=request.conversation_id,
+            reservation=reserved and reserved.id,
+            reserved_at=reserved and reserved.at,
         ),
     }
     return [{**whom, "attempt": _counted(attempt)} for attempt in attempts]
 
 
 def _counted(attempt: Attempt) -> dict[str, Any]:
-    fields = _given(**attempt.__dict__)
+    fields = given(**attempt.__dict__)
     fields.pop("reply", None)
     fields["usage"] = attempt.usage.__dict__
     if attempt.changes is not None:
@@ -287,7 +302,7 @@ def _counted(attempt: Attempt) -> dict[str, Any]:
         fields["verdict"] = {
             "outcome": verdict.outcome,
             "checks": _checks(verdict),
-            **_given(confidence=verdict.confidence),
+            **given(confidence=verdict.confidence),
         }
     return fields
 
@@ -305,90 +320,6 @@ def _further_checks(attempts: Sequence[Attempt]) -> list[dict[str, Any]]:
 
 def _checks(verdict: Verdict) -> list[dict[str, Any]]:
     return [
-        {"check": check.check, "passed": True} if check.passed else _given(**check.__dict__)
+        {"check": check.check, "passed": True} if check.passed else given(**check.__dict__)
         for check in verdict.checks
     ]
-
-
-def _given(**fields: Any) -> dict[str, Any]:
-    return {name: field for name, field in fields.items() if field is not None}
-
-
-def _hops(
-    envelope: Assignment | Escalation, attempts: Sequence[Attempt]
-) -> list[Mapping[str, Any]]:
-    """Routes, admissions and attempts in the order in which they happened."""
-    hops: list[tuple[datetime, Mapping[str, Any]]] = [
-        (
-            taken.routed_at,
-            {
-                "kind": "route",
-                "tier": taken.tier,
-                "what": taken.rule,
-                "why": taken.reason,
-                **_given(code=taken.code, moved_by=taken.moved_by),
-            },
-        )
-        for taken in envelope.routes
-    ]
-    hops += [
-        (
-            admitted.at,
-            {
-                "kind": "admission",
-                "tier": admitted.tier,
-                "what": admitted.what,
-                "why": admitted.words,
-                **_given(code=admitted.code),
-            },
-        )
-        for admitted in envelope.admissions or ()
-    ]
-    hops += [
-        (
-            attempt.started_at,
-            {
-                "kind": "attempt",
-                "tier": attempt.tier,
-                "what": attempt.outcome,
-                "why": _why(attempt),
-                **_given(code=attempt.reason),
-                "model": attempt.model,
-                "cost_micros": attempt.cost_micros,
-                "duration_ms": attempt.duration_ms,
-            },
-        )
-        for attempt in attempts
-    ]
-    return [hop for _, hop in sorted(hops, key=_FIRST)]
-
-
-_FIRST = itemgetter(0)
-
-
-def _why(attempt: Attempt) -> str:
-    if attempt.reason is None:
-        changed = ", ".join(change.field for change in attempt.changes or ())
-        return f"passed every check; changed: {changed}" if changed else "passed every check"
-    return (
-        f"{attempt.reason.meaning}: {attempt.detail}" if attempt.detail else attempt.reason.meaning
-    )
-
-
-def _latency(
-    assignment: Assignment | Escalation, attempts: Sequence[Attempt], now: datetime, own_ms: float
-) -> dict[str, float]:
-    appended_at, routed_at = assignment.origin.appended_at, assignment.routes[0].routed_at
-    total = max((now - appended_at).total_seconds() * 1000, 0.0)
-    # What was sent through again waited for a person before its route, not at intake.
-    waited = (routed_at - appended_at) if assignment.generation == 1 else timedelta(0)
-    intake = min(max(waited.total_seconds() * 1000, 0.0), total)
-    model = min(sum(attempt.duration_ms for attempt in attempts), total - intake)
-    own = min(own_ms, total - intake - model)
-    return {
-        "intake_ms": round(intake, 3),
-        "queue_ms": round(max(total - intake - model - own, 0.0), 3),
-        "model_ms": round(model, 3),
-        "own_ms": round(own, 3),
-        "total_ms": round(total, 3),
-    }

@@ -20,15 +20,19 @@ def cost_micros(usage: Usage, price: Price) -> int:
         + usage.cache_read_tokens * cache_read
         + (usage.cache_write_tokens - for_an_hour) * cache_write
         + for_an_hour * write_1h
-        + usage.output_side * price.output
+        + usage.output_tokens * price.output
+        + usage.reasoning_tokens * _reasoning_price(price)
     )
     return _rounded_up(cost)
 
 
 def most_micros(usage: Usage, price: Price) -> int:
-    """The cost in micro-dollars where all input is billed at the dearest of its prices."""
-    dearest = max(price.input, *_cache_prices(price))
-    return _rounded_up(usage.input_side * dearest + usage.output_side * price.output)
+    """The cost in micro-dollars where all is billed at the dearest of its prices."""
+    read, written = (
+        max(price.input, *_cache_prices(price)),
+        max(price.output, _reasoning_price(price)),
+    )
+    return _rounded_up(usage.input_side * read + usage.output_side * written)
 
 
 def _cache_prices(price: Price) -> tuple[Decimal, Decimal, Decimal]:
@@ -38,6 +42,10 @@ def _cache_prices(price: Price) -> tuple[Decimal, Decimal, Decimal]:
         price.input if price.cache_write is None else price.cache_write,
         2 * price.input if price.cache_write_1h is None else price.cache_write_1h,
     )
+
+
+def _reasoning_price(price: Price) -> Decimal:
+    return price.output if price.reasoning is None else price.reasoning
 
 
 def _rounded_up(cost: Decimal) -> int:

@@ -18,6 +18,7 @@ from router.prompts.chat_fields import ChatFields
 from router.prompts.rendering import Prompts, Rendered, chat_body
 from router.reply.reply import Reply
 from router.request.request_schemas import check_schemas
+from router.route.ladders import plan_of
 from schemas.attempt import Step
 from schemas.base import Tier
 from schemas.codec import dump
@@ -77,6 +78,8 @@ def question_of(
     triggers = policy.triggers if step == "classify" else None
     name = "classify" if step == "classify" else task or ""
     row = policy.tasks.get(task or "")
+    plan = None if step == "classify" else plan_of(request, policy)
+    limits = [bound.max_output_tokens for bound in (row, plan) if bound is not None]
     return Question(
         step=step,
         tier=tier,
@@ -84,7 +87,7 @@ def question_of(
         rendered=prompts.render(name, tier, request, contract, triggers=triggers),
         accept=policy.accept_at(tier, task),
         checks=row.checks if row else DEFAULT_CHECKS,
-        most_tokens=row.max_output_tokens if row else None,
+        most_tokens=min(filter(None, limits), default=None),
     )
 
 

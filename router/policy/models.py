@@ -1,8 +1,10 @@
 """Models and their prices."""
 
+import hashlib
 import re
 from datetime import date
 from decimal import Decimal
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
@@ -44,16 +46,37 @@ class Price(Row):
     input: Dollars
     #: What it writes, its thinking included.
     output: Dollars
+    #: Its thinking; None: that costs what other output costs.
+    reasoning: Dollars | None = None
     #: None: cached input costs what other input costs.
     cache_read: Dollars | None = None
     #: None: writing to the cache costs what other input costs.
     cache_write: Dollars | None = None
     #: Of what is kept for an hour; None: twice the price of input, which is what Anthropic takes.
     cache_write_1h: Dollars | None = None
+    #: What is read through the provider's batch API, to compare with: our own calls never use it.
+    #: None: not known.
+    batch_input: Dollars | None = None
+    #: And what is written.
+    batch_output: Dollars | None = None
     #: Where the numbers are from.
     source: Sentence
     #: When they were read; `policy check` warns of prices that are older than half a year.
     as_of: Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$"), AfterValidator(_check_date)]
+
+    @cached_property
+    def version(self) -> str:
+        """A short digest of the row: the ledger's lines say with which price they were costed."""
+        row = self.model_dump_json(exclude_none=True).encode()
+        return hashlib.blake2b(row, digest_size=6).hexdigest()
+
+    @property
+    def batch(self) -> "Price | None":
+        """The price of calls through the provider's batch API, where both its figures are known."""
+        if self.batch_input is None or self.batch_output is None:
+            return None
+        rates = {"input": self.batch_input, "output": self.batch_output}
+        return Price.model_validate({**rates, "source": self.source, "as_of": self.as_of})
 
 
 class Model(Row):

@@ -61,6 +61,8 @@ class Plan(Row):
     justify_above: TierName | None = None
     #: How much context a request of this plan may bring.
     context: ContextLimits = ContextLimits()
+    #: The longest output of a call that answers it. None: as its task and model say.
+    max_output_tokens: Count | None = None
 
 
 class AttemptLimits(Row):

@@ -29,6 +29,7 @@ __all__ = [
     "group_of",
     "judge",
     "route_of",
+    "surer",
     "trend_of",
 ]
 
@@ -81,6 +82,8 @@ class Call:
     #: Its group without tenant and plan, for which latencies are counted.
     route_id: int
     own_micros: int
+    #: 1 where the cost is a guess of ours: a line that was measured replaces it.
+    is_estimated: int
     input_tokens: int
     cache_read_tokens: int
     cache_write_tokens: int
@@ -144,6 +147,7 @@ def call_of(entry: LedgerEntry, group: Group) -> Call:
         group_id=number,
         route_id=group_id(route_of(group)),
         own_micros=attempt.cost_micros,
+        is_estimated=int(attempt.is_estimated),
         input_tokens=usage.input_tokens,
         cache_read_tokens=usage.cache_read_tokens,
         cache_write_tokens=usage.cache_write_tokens,
@@ -154,6 +158,11 @@ def call_of(entry: LedgerEntry, group: Group) -> Call:
         refusals=int(is_answer and attempt.reason is Reason.REFUSED),
         spent_in=number,
     )
+
+
+def surer(earlier: Call | None, later: Call) -> Call:
+    """Which of two lines of one call counts: a measured one, else the later."""
+    return earlier if earlier and earlier.is_estimated < later.is_estimated else later
 
 
 def route_of(group: Group) -> Group:
@@ -196,7 +205,7 @@ def judge(
     Both are given by generation. What was set before is overwritten.
     """
     generations: dict[int, list[Call]] = defaultdict(list)
-    ordered = sorted(calls, key=lambda call: (call.attempt_no, call.attempt_id))
+    ordered = sorted(calls, key=lambda call: (call.attempt_no, call.attempt_id, call.started_at))
     for call in ordered:
         if call.step == "answer":
             generations[call.generation].append(call)
@@ -209,9 +218,9 @@ def judge(
         call.requests = int(call is ordered[0])
 
 
-def _rank(call: Call) -> tuple[int, int, int, str]:
+def _rank(call: Call) -> tuple[int, int, int, str, int]:
     """Ranks highest the call at which a request ended: its answer, else its very last attempt."""
-    return call.completed, call.generation, call.attempt_no, call.attempt_id
+    return call.completed, call.generation, call.attempt_no, call.attempt_id, call.started_at
 
 
 def _judge_answers(answers: Sequence[Call], end: End | None, kinds: Iterable[str]) -> None:

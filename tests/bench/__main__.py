@@ -14,6 +14,7 @@ from tests.bench.console import measure_console
 from tests.bench.evals import measure_evals
 from tests.bench.harness import Measured, bench_broker
 from tests.bench.hostile import measure_hostile
+from tests.bench.intents import measure_intents
 from tests.bench.latency import measure_latency
 from tests.bench.peer_parallel import measure_parallel
 from tests.bench.peers import measure_litellm, measure_quix
@@ -36,6 +37,7 @@ MEASUREMENTS: dict[str, Callable[[str], Awaitable[list[Measured]]]] = {
     "parallel": measure_parallel,
     "litellm": measure_litellm,
     "work": measure_work,
+    "intents": measure_intents,
     "latency": measure_latency,
     "tracing": measure_tracing,
     "repeats": measure_repeats,

@@ -9,6 +9,7 @@ from pathlib import Path
 from consumers.runtime.clients import Clients
 from consumers.runtime.topic_reader import topic_reader
 from consumers.settings import Settings
+from schemas.attempt import announces
 from tests.bench.harness import Measured, fill, settings_for, sized
 from tests.bench.work import simulator_process
 
@@ -29,7 +30,9 @@ async def measure_backlog(bootstrap: str) -> list[Measured]:
         _all_stages(settings, base_url) as pid,
     ):
         sizes, called = {}, 0
-        async for _ in ledger.follow(300):
+        async for record in ledger.follow(300):
+            if announces(record.value):
+                continue
             called += 1
             if called in (_EARLY, _LATE):
                 sizes[called] = await _resident(pid)

@@ -15,7 +15,7 @@ from consumers.runtime.publisher import publisher
 from consumers.runtime.topic_reader import TopicReader, topic_reader
 from consumers.telemetry.setup import open_telemetry
 from consumers.wiring import running_stages
-from schemas.attempt import LedgerEntry
+from schemas.attempt import LedgerEntry, announces
 from schemas.codec import read_model
 from tests.bench.harness import Measured, a_request, settings_for, sized
 from tests.bench.work import simulator_process
@@ -121,6 +121,8 @@ async def _stream(
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(publish())
         async for record in ledger.follow(60):
+            if announces(record.value):
+                continue
             entry = read_model(LedgerEntry, record.value)
             if entry.attempt.attempt_no == 1:
                 stamp = await appended[entry.request_id]

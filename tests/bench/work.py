@@ -19,6 +19,7 @@ from consumers.runtime.topic_reader import topic_reader
 from consumers.settings import Settings
 from consumers.wiring import running_stages
 from router.releases.bundle import Bundle
+from schemas.attempt import announces
 from schemas.base import Tier
 from tests.bench.harness import (
     Measured,
@@ -169,8 +170,8 @@ async def _alone(settings: Settings, base_url: str) -> float:
     try:
         async with topic_reader(Clients(kafka), [kafka.topics.attempts]) as ledger:
             left = COUNT
-            async for _ in ledger.follow(60):
-                left -= 1
+            async for record in ledger.follow(60):
+                left -= not announces(record.value)
                 if left == 0:
                     break
         shown = await asyncio.create_subprocess_exec(

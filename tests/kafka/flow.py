@@ -138,8 +138,19 @@ class Flow:
         )
 
     async def ledger(self) -> list[Seen]:
-        """All lines of the ledger, once there are as many as the provider has billed."""
-        return await self.read([self.topics.attempts], self.bill.count)
+        """A line of each call that has ended, once all that were billed have: a measured one first.
+
+        Each call has one line that announces it, and one at least that says what came of it.
+        """
+        counted: dict[tuple[str, str], Seen] = {}
+        for seen in await self.read([self.topics.attempts], 2 * self.bill.count):
+            attempt = seen.json["attempt"]
+            call = attempt["attempt_id"], attempt["started_at"]
+            if attempt["outcome"] == "started":
+                continue
+            if call not in counted or not attempt["is_estimated"]:
+                counted[call] = seen
+        return list(counted.values())
 
     async def read(
         self, topics: Iterable[str], count: int = 0, *, to_end: bool = True

@@ -61,6 +61,7 @@ async def _everything_ends_once(running: Flow) -> None:
     calls = Counter(line.attempt_id for line in running.bill.lines)
     assert max(calls.values()) == 1
     lines = [read_model(LedgerEntry, seen.value).attempt for seen in await running.ledger()]
+    assert not any(line.is_estimated for line in lines)
     assert Counter((one.attempt_id, one.cost_micros) for one in lines) == Counter(
         (line.attempt_id, line.cost_micros) for line in running.bill.lines
     )

@@ -15,7 +15,6 @@ from consumers.rules import load_rules
 from consumers.runtime.clients import Clients
 from consumers.runtime.connection import cluster_of
 from consumers.runtime.ledger import Ledger
-from consumers.runtime.poison import Guard
 from consumers.runtime.publisher import publisher
 from consumers.runtime.spool import Kept, Spool
 from consumers.runtime.topic_reader import topic_reader
@@ -26,6 +25,7 @@ from router.attempt.answering import ledger_lines
 from schemas.attempt import LedgerEntry
 from schemas.base import Tier
 from schemas.codec import Outgoing, dump, read_model
+from schemas.usage import Usage
 from tests.builders import (
     Restless,
     a_record,
@@ -120,10 +120,13 @@ async def test_every_call_that_a_dead_owner_had_started_is_booked_and_none_is_ma
                 reason=None,
                 model=models[no - 1],
                 started_at=clock.now(),
+                reserve_micros=70 + no,
+                is_estimated=True,
+                usage=Usage(estimated=True),
             )
             [line] = ledger_lines(an_assignment(id="r-1"), a_request(), [attempt])
             assert await ledger.note(0, Outgoing(topics.attempts, b"r-1", dump(line), ()))
-        await ledger.prepare(TopicPartition(assigned.topic, 0), 0, Guard())
+        await ledger.prepare(TopicPartition(assigned.topic, 0), 0)
         async with Providers({}) as providers:
             worker = a_worker(
                 *(Tier.BALANCED, Policies(rules), providers, clock.now),
@@ -135,9 +138,9 @@ async def test_every_call_that_a_dead_owner_had_started_is_booked_and_none_is_ma
             *lines, end = await handled(worker, record, Restless())
 
     booked = [read_model(LedgerEntry, line.value).attempt for line in lines]
-    assert [(one.attempt_id, one.model) for one in booked] == [
-        ("r-1.1.1", models[0]),
-        ("r-1.1.2", models[1]),
+    assert [(one.attempt_id, one.model, one.cost_micros) for one in booked] == [
+        ("r-1.1.1", models[0], 71),
+        ("r-1.1.2", models[1], 72),
     ]
-    assert all(one.cost_micros > 0 and one.usage.estimated for one in booked)
+    assert all(one.is_estimated for one in booked)
     assert end.topic == topics.dead_letters

@@ -134,6 +134,8 @@ async def _main(arguments: argparse.Namespace) -> int:
         )
         requests += count
         sys.stdout.write(f"seed={seed} requests={count} {report.line()}\n")
+        for difference in report.estimates:
+            sys.stdout.write(f"    above the bill: {difference}\n")
         for problem in problems:
             sys.stdout.write(f"    {problem}\n")
         if problems or not report.ok:

@@ -6,7 +6,7 @@ bill, and hands the facts over; nothing of the product's own account of itself i
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from schemas.attempt import LedgerEntry
@@ -33,7 +33,8 @@ ID_REUSED = "id_reused"
 #: The outcome of a ledger line that announces a call and books nothing.
 STARTED = "started"
 _JUDGED = ("accepted", "rejected")
-_RESERVED = (Reason.OUTCOME_UNKNOWN, Reason.UNREADABLE_REPLY)
+#: How the detail of a call begins whose process was lost.
+_LOST = "the call was started"
 _SHOWN = 10
 
 _T = TypeVar("_T")
@@ -74,6 +75,10 @@ class LedgerLine(NamedTuple):
     outcome: str
     #: True when the provider told no count, so that the cost is our own guess.
     is_estimate: bool = False
+    #: When its process started the call: two processes may have made one attempt.
+    started_at: str = ""
+    #: Booked by the next owner, because the process that made the call was gone.
+    is_lost: bool = False
 
     @classmethod
     def of(cls, entry: LedgerEntry) -> "LedgerLine":
@@ -85,7 +90,9 @@ class LedgerLine(NamedTuple):
             entry.request_id,
             attempt.cost_micros,
             failure.value if failure else attempt.outcome,
-            attempt.usage.estimated,
+            attempt.is_estimated,
+            attempt.started_at.isoformat(),
+            failure is Reason.OUTCOME_UNKNOWN and attempt.detail.startswith(_LOST),
         )
 
 
@@ -107,9 +114,6 @@ class Facts:
     bill: Sequence[BillCall]
     #: For every instant at which a fault may have cut calls off, those in flight, by request.
     in_flight_at_cuts: Sequence[Mapping[str, int]] = ()
-    #: Calls whose outcome a process had in hand that died, by attempt: it cannot have booked them.
-    #: A process that was frozen, or cut off from Kafka, can.
-    died_with: Mapping[str, int] = field(default_factory=dict)
     #: Records that lie unread at the end, or behind an open transaction, by place:
     #: a group's partition, or a topic's. Places with none may be left out.
     standing: Mapping[str, int] | None = None
@@ -125,12 +129,16 @@ class Report:
     duplicates: int
     #: Paid calls beyond one per attempt, or beyond what was planned for the request.
     extra_calls: int
-    #: Micro-dollars, without what no ledger can know: estimates, and what died with a process.
+    #: Micro-dollars of what was measured, and of what nobody booked: neither is ever excused.
     ledger_minus_bill: int
+    #: Micro-dollars that estimates are above the bill.
+    estimates_above_bill: int
     #: Records nobody gets on with.
     stuck: int
     #: Every break in words. Extra calls that faults explain are none.
     problems: tuple[str, ...]
+    #: Every estimate that differs from the bill, in words.
+    estimates: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -142,7 +150,8 @@ class Report:
         """The counts, for the log."""
         return (
             f"lost={self.lost} duplicates={self.duplicates} extra_calls={self.extra_calls} "
-            f"ledger_minus_bill={self.ledger_minus_bill} stuck={self.stuck}"
+            f"ledger_minus_bill={self.ledger_minus_bill} "
+            f"estimates_above_bill={self.estimates_above_bill} stuck={self.stuck}"
         )
 
 
@@ -153,7 +162,7 @@ def check(facts: Facts) -> Report:
         problems.add("blind", "nothing was published")
     lost, duplicates = _ends(facts, problems)
     _places(facts, problems)
-    extra_calls, difference = _money(facts, problems)
+    extra_calls, difference, estimates = _money(facts, problems)
     standing = {place: count for place, count in (facts.standing or {}).items() if count}
     for place, count in standing.items():
         problems.add("stuck", f"{count} records stand at {place}")
@@ -162,8 +171,10 @@ def check(facts: Facts) -> Report:
         duplicates=duplicates,
         extra_calls=extra_calls,
         ledger_minus_bill=difference,
+        estimates_above_bill=sum(above for _, above in estimates),
         stuck=sum(standing.values()),
         problems=problems.told(),
+        estimates=tuple(words for words, _ in estimates),
     )
 
 
@@ -233,27 +244,29 @@ def _places(facts: Facts, problems: _Problems) -> None:
             problems.add("bytes changed", f"{end.id} ({_listed([end])})")
 
 
-def _money(facts: Facts, problems: _Problems) -> tuple[int, int]:
-    """Extra calls, and what the ledger has more than the bill in micro-dollars."""
+def _money(facts: Facts, problems: _Problems) -> tuple[int, int, list[tuple[str, int]]]:
+    """Extra calls, what the ledger has more than the bill in micro-dollars, and its estimates."""
     ids = {one.id for one in facts.published}
     calls = _grouped((call.attempt_id, call) for call in facts.bill)
     lines = _grouped((line.attempt_id, line) for line in facts.ledger)
     repeated: Counter[str] = Counter()
     unbooked: defaultdict[str, list[int]] = defaultdict(list)
-    excused = Counter(facts.died_with)
-    difference = 0
+    difference, estimates = 0, list[tuple[str, int]]()
     for attempt in dict.fromkeys([*lines, *calls]):
         whose = {call.request_id for call in calls[attempt]}
         whose |= {line.request_id for line in lines[attempt]}
         if len(whose) > 1 or not whose <= ids or not attempt:
             problems.add("stray money", f"attempt {attempt or '?'} of {', '.join(sorted(whose))}")
-        matched = _match(attempt, lines[attempt], calls[attempt], problems)
+        is_lost = any(line.is_lost for line in lines[attempt])
+        if is_lost and not facts.in_flight_at_cuts:
+            problems.add("lost without a fault", attempt)
+        matched = _match(attempt, _counted(lines[attempt]), calls[attempt], problems)
         difference += matched.difference
-        # A process that died cannot book what it was waiting for. Nothing else may go unbooked.
-        unbooked[min(whose)] += sorted(matched.unbooked)[excused[attempt] :]
+        estimates += matched.estimates
+        unbooked[min(whose)] += matched.unbooked
         paid = sum(1 for call in calls[attempt] if call.cost_micros)
-        # What nobody booked was paid in vain, the attempt's only call included.
-        of_use = min(paid - len(matched.unbooked), 1)
+        # What nobody booked was paid in vain, and so was what died with a process.
+        of_use = min(paid - len(matched.unbooked), 0 if is_lost else 1)
         repeated[min(whose)] += paid - of_use
 
     allowed = Counter[str]()
@@ -264,7 +277,17 @@ def _money(facts: Facts, problems: _Problems) -> tuple[int, int]:
         if costs:
             problems.add("unbooked", f"{id_}: {len(costs)} calls, {sum(costs)} micro-dollars")
             difference -= sum(costs)
-    return extra, difference
+    return extra, difference, estimates
+
+
+def _counted(lines: Sequence[LedgerLine]) -> list[LedgerLine]:
+    """The lines that count: for each call the measured ones, else one estimate."""
+    counted: list[LedgerLine] = []
+    calls = _grouped((line.started_at, line) for line in lines if line.outcome != STARTED)
+    for same in calls.values():
+        measured = [line for line in same if not line.is_estimate]
+        counted += measured or same[:1]
+    return counted
 
 
 def _extra_calls(
@@ -292,6 +315,8 @@ class _Matched(NamedTuple):
     difference: int
     #: Costs of paid calls without a line.
     unbooked: list[int]
+    #: Estimates that differ from the bill: in words, and by how much.
+    estimates: list[tuple[str, int]]
 
 
 def _match(
@@ -302,20 +327,22 @@ def _match(
     estimates: list[LedgerLine] = []
     wrong: list[int] = []
     for line in lines:
-        if line.outcome == STARTED:
-            continue
         if line.is_estimate:
             estimates.append(line)
         elif line.cost_micros in left:
             left.remove(line.cost_micros)
         elif line.cost_micros or line.outcome in _JUDGED:
             wrong.append(line.cost_micros)
+    differences: list[tuple[str, int]] = []
     for line in estimates:
         billed = left.pop(0) if left else 0
+        words = f"attempt {attempt}: {line.cost_micros} reserved, {billed} billed"
         # Where nobody knows what a call cost, the most it can have cost is booked.
-        if line.outcome in _RESERVED and billed > line.cost_micros:
-            words = f"attempt {attempt}: {line.cost_micros} reserved, {billed} billed"
+        if billed > line.cost_micros:
             problems.add("reserve too low", words)
+        elif billed < line.cost_micros:
+            why = "its process was lost" if line.is_lost else line.outcome
+            differences.append((f"{words} ({why})", line.cost_micros - billed))
     against = left[: len(wrong)]
     difference = sum(wrong) - sum(against)
     if wrong:
@@ -323,7 +350,8 @@ def _match(
             f"attempt {attempt}: {_costs(wrong)} booked and not billed, {_costs(against)} billed"
         )
         problems.add("ledger", words)
-    return _Matched(difference, [cost for cost in left[len(wrong) :] if cost])
+    unbooked = [cost for cost in left[len(wrong) :] if cost]
+    return _Matched(difference, unbooked, differences)
 
 
 def _grouped(pairs: Iterable[tuple[str, _T]]) -> defaultdict[str, list[_T]]:

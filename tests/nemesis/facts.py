@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,9 +28,9 @@ from tests.nemesis.faults import Cut
 from tests.nemesis.further import Arrival, Counted
 from tests.nemesis.traces import Carried
 from tests.nemesis.traffic import Traffic, digest
-from tests.nemesis.world import COUNTS, member_header
+from tests.nemesis.world import COUNTS
 
-__all__ = ["Found", "cut_off", "died_with", "find", "standing"]
+__all__ = ["Found", "cut_off", "find", "standing"]
 
 _POLL_SECONDS = 0.5
 #: Seconds that a request waits at most before it is called for again.
@@ -79,7 +79,6 @@ async def find(settings: Settings, traffic: Traffic, bill: Path, cuts: Sequence[
         ledger=ledger,
         bill=calls,
         in_flight_at_cuts=cut_off(lines, cuts),
-        died_with=died_with(lines, cuts),
         standing=places,
     )
     arrivals, counted = await _arrivals(settings), await _counted(settings)
@@ -177,28 +176,6 @@ def cut_off(lines: Iterable[dict[str, Any]], cuts: Sequence[Cut]) -> list[dict[s
         }
         for cut in cuts
     ]
-
-
-def died_with(lines: Iterable[dict[str, Any]], cuts: Sequence[Cut]) -> dict[str, int]:
-    """The calls, by attempt, that processes had in hand when they died: they made these themselves.
-
-    Every process sends a header of its own name with its calls.
-    """
-    by_request: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for line in _paid(lines):
-        by_request[line["request_id"]].append(line)
-    died = [
-        line["attempt_id"]
-        for cut in cuts
-        if cut.died
-        for calls in by_request.values()
-        for line in _lost_at(cut, _made_by(cut.died, calls))
-    ]
-    return Counter(died)
-
-
-def _made_by(member: str, calls: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [line for line in calls if member_header(member) in line["header_names"]]
 
 
 def _paid(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

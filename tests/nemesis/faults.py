@@ -42,8 +42,6 @@ class Cut(NamedTuple):
     at: float
     #: Replies since then may not have been committed.
     since: float
-    #: The process that died then; empty where none did, so that what it had in hand is booked.
-    died: str = ""
 
 
 @dataclass(slots=True)
@@ -255,10 +253,10 @@ class Nemesis:
             return
         began, ended = member.frozen
         since = min(since, began if time.monotonic() - ended < _RECOVERY_SECONDS else since)
-        self._cut(since, died=member.name)
+        self._cut(since)
 
-    def _cut(self, since: float = float("inf"), *, died: str = "") -> None:
+    def _cut(self, since: float = float("inf")) -> None:
         now = time.monotonic()
         began, ended = self._away
         since = min(since, began if now - ended < _RECOVERY_SECONDS else now)
-        self.cuts.append(Cut(now + _ON_ITS_WAY_SECONDS, since - _UNCOMMITTED_SECONDS, died))
+        self.cuts.append(Cut(now + _ON_ITS_WAY_SECONDS, since - _UNCOMMITTED_SECONDS))

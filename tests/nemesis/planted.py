@@ -130,17 +130,33 @@ BUGS = (
         ("called again after an unknown outcome",),
         (
             (
-                "consumers/stages/attempts.py",
-                (
-                    "return self.ledger is not None and row is not None and "
-                    'row.unknown_outcome == "park"'
-                ),
-                "return row is None and self.ledger is None",
-            ),
-            (
                 "router/attempt/next_step.py",
                 'policy.tasks[name].unknown_outcome == "park":',
                 'policy.tasks[name].unknown_outcome == "never":',
+            ),
+        ),
+        ("kill work",),
+    ),
+    Bug(
+        "calls leave unannounced",
+        ("unbooked",),
+        (
+            (
+                "consumers/stages/attempts.py",
+                "        if self.ledger is None:\n            return True\n",
+                "        if self.ledger is not None or slot:\n            return True\n",
+            ),
+        ),
+        ("kill work",),
+    ),
+    Bug(
+        "what a dead process had started is forgotten",
+        ("unbooked",),
+        (
+            (
+                "consumers/runtime/ledger.py",
+                "        self._started[source] = started\n",
+                "        self._started[source] = {}\n",
             ),
         ),
         ("kill work",),

@@ -335,6 +335,7 @@ class _Calls:
         request_id: str,
         timeout: timedelta,  # noqa: ASYNC109
         may_leave: Callable[[], bool],
+        idempotency_key: str = "",
     ) -> Reply | CallFailure:
         self.count += 1
         self.longest = max(self.longest, timeout)

@@ -146,6 +146,23 @@ def call_line(seconds: int, **fields: Any) -> Any:
     return later(a_record(value, topic=TOPICS.attempts), seconds)
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1), (2, 0, 1)])
+def test_what_a_call_cost_replaces_its_estimate_and_both_its_lines_are_one_call(
+    order: tuple[int, ...],
+) -> None:
+    lost: dict[str, Any] = {"outcome": "failed", "reason": Reason.OUTCOME_UNKNOWN}
+    records = [
+        call_line(5, outcome="started", reason=None, is_estimated=True),
+        call_line(5, **lost, cost_micros=900, is_estimated=True),
+        call_line(5, cost_micros=70),
+    ]
+    journey = Journey("req-1")
+    for no in order:
+        journey.read(records[no], TOPICS)
+
+    assert [attempt.cost_micros for attempt in journey.in_order] == [70]
+
+
 def state(*records: Any, after: int = 60) -> str | None:
     journey = Journey("req-1")
     for record in records:

@@ -23,7 +23,7 @@ def a_journey(*stops: tuple[float, str], calls: tuple[tuple[float, Tier], ...] =
     journey.stops = [Stop(NOON + after * SECOND, topic, "") for after, topic in stops]
     for no, (after, tier) in enumerate(calls, 1):
         attempt = an_attempt(tier, attempt_no=no, started_at=NOON + after * SECOND)
-        journey.attempts[f"r-1.1.{no}"] = attempt
+        journey.attempts[attempt.call_id] = attempt
     return journey
 
 

@@ -120,6 +120,7 @@ class _Watched:
         request_id: str,
         timeout: timedelta,  # noqa: ASYNC109
         may_leave: Callable[[], bool],
+        idempotency_key: str = "",
     ) -> Reply | CallFailure:
         began = fast_clock()
         outcome = await self.providers.call(

@@ -490,6 +490,26 @@ class TestRequest:
                 assert isinstance(await providers.call("p", BODY, **call), Reply)
                 assert len(server.heads) == count
 
+    @pytest.mark.parametrize(
+        ("header", "key", "sent"),
+        [
+            pytest.param(None, "r.1.1", None, id="nobody takes one"),
+            pytest.param("Idempotency-Key", None, "r.1.2", id="a call of its own"),
+            pytest.param("Idempotency-Key", "r.1.1", "r.1.1", id="a call that is repeated"),
+        ],
+    )
+    async def test_an_idempotency_key_goes_to_providers_that_take_one(self, header, key, sent):
+        call: dict[str, Any] = {"attempt_id": "r.1.2", "request_id": "r", "timeout": SECOND}
+        answer = a_response(json.dumps(a_completion()).encode())
+        async with (
+            serving(sending(answer)) as server,
+            Providers({"p": settings(server.url, idempotency_header=header)}) as providers,
+        ):
+            assert isinstance(await providers.call("p", BODY, **call, idempotency_key=key), Reply)
+
+        [head] = server.heads
+        assert (f"idempotency-key: {sent}" in head.lower()) is (sent is not None)
+
     async def test_a_proxy_of_the_environment_is_not_used(self, monkeypatch):
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, "http://127.0.0.1:1")

@@ -1,8 +1,10 @@
 """A provider's own counts are read wherever it puts them, and never lower the ledger."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from consumers.providers.usage import booked, counts_of, stated_micros
 from consumers.providers.wires import WIRES
@@ -236,6 +238,34 @@ def test_caches_count_once_within_the_prompt_or_beside_it(said: dict[str, Any]) 
 )
 def test_the_examples_of_documents_are_read(said: dict[str, Any], expected: list[int]) -> None:
     assert buckets(said) == (expected, ())
+
+
+_VECTORS = yaml.safe_load(Path(__file__).with_name("usage_vectors.yaml").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("vector", [pytest.param(one, id=one["name"]) for one in _VECTORS])
+def test_what_was_published_is_booked_and_priced(vector: dict[str, Any]) -> None:
+    """Provider by provider; `from` says where the example stands."""
+    place = "usageMetadata" if vector["wire"] == "gemini" else "usage"
+    counts = WIRES[vector["wire"]].counts({place: vector["usage"]})
+    asked = {
+        "max_tokens": 4000,
+        "messages": [{"role": "user", "content": "word" * sum(vector["booked"][:3])}],
+    }
+
+    usage, odd = booked(asked, "ok", counts)
+
+    fields = "input", "cache_read", "cache_write", "cache_write_1h", "output", "reasoning"
+    assert [getattr(usage, f"{name}_tokens") for name in fields] == vector["booked"]
+    assert list(odd) == vector.get("odd", [])
+    price = Price.model_validate(
+        {**vector["price"], "source": vector["from"], "as_of": "2026-11-01"}
+    )
+    paid = price.batch if vector.get("is_batch") else price
+    assert paid is not None
+    assert cost_micros(usage, paid) == vector["micros"]
+    if "stated" in vector:
+        assert stated_micros({place: vector["usage"]}, {}) == vector["stated"]
 
 
 @pytest.mark.parametrize(

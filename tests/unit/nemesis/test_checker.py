@@ -38,6 +38,11 @@ def line(id_: str, cost: int, no: int = 1, outcome: str = "accepted") -> LedgerL
     return LedgerLine(f"{id_}.1.{no}", id_, cost, outcome, is_estimate=outcome == UNKNOWN)
 
 
+def lost(id_: str, cost: int, no: int = 1, at: str = "") -> LedgerLine:
+    """The line of a call whose process is gone."""
+    return LedgerLine(f"{id_}.1.{no}", id_, cost, UNKNOWN, True, at, is_lost=True)
+
+
 def call(id_: str, cost: int, no: int = 1) -> BillCall:
     return BillCall(f"{id_}.1.{no}", id_, cost)
 
@@ -58,10 +63,10 @@ def judged(**changed) -> tuple[str, set[str]]:
     return report.line(), {problem.partition(":")[0] for problem in report.problems}
 
 
-def counts(lost=0, duplicates=0, extra_calls=0, ledger_minus_bill=0, stuck=0) -> str:
+def counts(lost=0, duplicates=0, extra_calls=0, ledger_minus_bill=0, above=0, stuck=0) -> str:
     return (
         f"lost={lost} duplicates={duplicates} extra_calls={extra_calls} "
-        f"ledger_minus_bill={ledger_minus_bill} stuck={stuck}"
+        f"ledger_minus_bill={ledger_minus_bill} estimates_above_bill={above} stuck={stuck}"
     )
 
 
@@ -94,12 +99,21 @@ def counts(lost=0, duplicates=0, extra_calls=0, ledger_minus_bill=0, stuck=0) ->
         ),
         pytest.param(
             {
-                "bill": (*GOOD.bill, call("one", 100)),
+                "bill": (*GOOD.bill, call("one", 100, 2)),
+                "ledger": (lost("one", 150), line("one", 100, 2), *GOOD.ledger[1:]),
                 "in_flight_at_cuts": ({"one": 1},),
-                "died_with": {"one.1.1": 1},
+            },
+            counts(extra_calls=1, above=50),
+            id="a call in flight at a kill is booked at its reserve and made again",
+        ),
+        pytest.param(
+            {
+                "bill": (*GOOD.bill, call("one", 100, 2)),
+                "ledger": (*GOOD.ledger, lost("one", 150), line("one", 100, 2)),
+                "in_flight_at_cuts": ({"one": 1},),
             },
             counts(extra_calls=1),
-            id="a call in flight at a kill is made again and the first one unbooked",
+            id="or booked by a process that was only frozen, which replaces the reserve",
         ),
         pytest.param(
             {
@@ -113,9 +127,11 @@ def counts(lost=0, duplicates=0, extra_calls=0, ledger_minus_bill=0, stuck=0) ->
         pytest.param(
             {
                 "bill": (*GOOD.bill, call("one", 70, 2)),
-                "ledger": (*GOOD.ledger, line("one", 0, 2, Reason.NOT_SENT.value)),
+                "ledger": (
+                    *(*GOOD.ledger, lost("one", 70, 2, "then")),
+                    line("one", 0, 3, Reason.NOT_SENT.value),
+                ),
                 "in_flight_at_cuts": ({"one": 3},),
-                "died_with": {"one.1.2": 1},
             },
             counts(extra_calls=1),
             id="the second try after a kill reaches nobody",
@@ -130,12 +146,12 @@ def counts(lost=0, duplicates=0, extra_calls=0, ledger_minus_bill=0, stuck=0) ->
                 "ledger": (*GOOD.ledger, line("two", 90, 3, UNKNOWN)),
                 "bill": (*GOOD.bill, call("two", 60, 3)),
             },
-            counts(),
+            counts(above=30),
             id="a reserve covers what was billed",
         ),
         pytest.param(
             {"ledger": (*GOOD.ledger, line("two", 90, 3, UNKNOWN))},
-            counts(),
+            counts(above=90),
             id="a reserve may be for a call that never arrived",
         ),
         pytest.param({"standing": {"work.low-0": 0}}, counts(), id="nothing stands"),
@@ -228,12 +244,12 @@ def test_what_is_right_passes(changed, line_):
         ),
         pytest.param(
             {
-                "bill": (*GOOD.bill, *[call("one", 100)] * 3),
+                "bill": (*GOOD.bill, *(call("one", 100, no) for no in (2, 3, 4))),
+                "ledger": (*GOOD.ledger, *(lost("one", 100, no) for no in (2, 3, 4))),
                 "in_flight_at_cuts": ({"one": 1}, {"one": 1}),
-                "died_with": {"one.1.1": 2},
             },
-            counts(extra_calls=3, ledger_minus_bill=-100),
-            {"paid again", "unbooked"},
+            counts(extra_calls=3),
+            {"paid again"},
             id="more calls made again than were in flight",
         ),
         pytest.param(
@@ -245,12 +261,18 @@ def test_what_is_right_passes(changed, line_):
         pytest.param(
             {
                 "bill": (*GOOD.bill, call("one", 100)),
+                "ledger": (*GOOD.ledger, lost("one", 100)),
                 "in_flight_at_cuts": ({"one": 1},),
-                "died_with": {"one.1.2": 1},
             },
-            counts(extra_calls=1, ledger_minus_bill=-100),
-            {"unbooked"},
-            id="a call not booked by a process that lived on while another died",
+            counts(extra_calls=2, ledger_minus_bill=-100),
+            {"paid again", "unbooked"},
+            id="a call that died with a process and that no next owner booked",
+        ),
+        pytest.param(
+            {"ledger": (*GOOD.ledger, lost("two", 0, 3))},
+            counts(),
+            {"lost without a fault"},
+            id="a call booked as lost although nothing went wrong",
         ),
         pytest.param(
             {"bill": (*GOOD.bill, call("one", 100)), "in_flight_at_cuts": ({"two": 1},)},
@@ -402,7 +424,9 @@ def test_a_ledger_entry_becomes_a_line(outcome, reason, estimated, expected):
         outcome=outcome,
         reason=reason,
         usage=Usage(estimated=estimated),
+        is_estimated=estimated,
         cost_micros=7,
     )
     entry = LedgerEntry(request_id="one", generation=1, tenant="default", attempt=attempt)
-    assert LedgerLine.of(entry) == ("one.1.1", "one", 7, *expected)
+    assert LedgerLine.of(entry)[:5] == ("one.1.1", "one", 7, *expected)
+    assert LedgerLine.of(entry).started_at == attempt.started_at.isoformat()

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import reduce
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -10,9 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from router.attempt.answering import attempt_of, ledger_lines, result_of
+from router.attempt.lost import attempt_lost, repeated_id
 from router.attempt.pricing import cost_micros
 from router.reply.reply import CallFailure, Reply
-from schemas.attempt import Attempt, LedgerEntry
+from schemas.admission import Reservation
+from schemas.attempt import Attempt, LedgerEntry, counted_one
 from schemas.base import Tier
 from schemas.codec import dump, read_model
 from schemas.escalation import Assignment
@@ -56,7 +60,7 @@ def after(milliseconds: float) -> datetime:
 
 
 def called(
-    outcome: Reply | CallFailure | None, verdict: Verdict | None = None, **fields: Any
+    outcome: Reply | CallFailure | Usage, verdict: Verdict | None = None, **fields: Any
 ) -> Attempt:
     return attempt_of(
         an_assignment(generation=2, **fields),
@@ -178,10 +182,64 @@ def test_a_failed_call_costs_what_the_provider_may_have_billed() -> None:
 
 
 def test_a_call_that_is_about_to_start_has_cost_nothing_yet() -> None:
-    attempt = called(None)
+    attempt = called(USAGE)
 
     assert (attempt.outcome, attempt.reason, attempt.was_judged) == ("started", None, False)
-    assert (attempt.cost_micros, attempt.usage) == (0, Usage())
+    assert (attempt.cost_micros, attempt.usage) == (0, USAGE)
+    assert (attempt.reserve_micros or 0) >= COST
+
+
+def test_a_call_whose_process_is_gone_counts_at_the_most_that_it_can_have_cost() -> None:
+    started = called(USAGE)
+    lost = attempt_lost(started)
+
+    assert (lost.outcome, lost.reason) == ("failed", Reason.OUTCOME_UNKNOWN)
+    assert (lost.cost_micros, lost.usage) == (started.reserve_micros, USAGE)
+    assert (lost.call_id, lost.price_version) == (started.call_id, started.price_version)
+    assert (lost.is_estimated, lost.reserve_micros) == (True, None)
+
+
+def test_an_attempt_names_the_price_that_it_was_costed_with_and_whether_it_was_measured() -> None:
+    models = the_policy().models
+    estimated = replace(a_reply(), usage=USAGE.model_copy(update={"estimated": True}))
+
+    assert called(a_reply()).price_version == models["sim-medium"].price.version
+    other = called(replace(a_reply(), served_model="sim-large"))
+    assert other.price_version == models["sim-large"].price.version
+    assert [called(reply).is_estimated for reply in (a_reply(), estimated)] == [False, True]
+
+
+def test_of_the_lines_of_one_call_a_measured_one_counts() -> None:
+    started, measured = called(USAGE), called(a_reply(), ACCEPTED)
+    lost, without = attempt_lost(started), measured.model_copy(update={"reply": None})
+
+    for order in permutations((started, lost, without, measured)):
+        assert reduce(counted_one, order, None) is measured
+    assert counted_one(without, measured.model_copy(update={"reply": None})) is without
+
+
+UNKNOWN = {"outcome": "failed", "reason": Reason.OUTCOME_UNKNOWN}
+
+
+@pytest.mark.parametrize(
+    ("former", "first"),
+    [
+        pytest.param([], None, id="nothing was called before"),
+        pytest.param([UNKNOWN], 0, id="nobody knows whether it ran"),
+        pytest.param([UNKNOWN, UNKNOWN], 0, id="nor of the call that repeated it"),
+        pytest.param([{"reason": Reason.PROVIDER_ERROR}, UNKNOWN], 1, id="only since then"),
+        pytest.param([UNKNOWN, {"reason": Reason.THROTTLED}], None, id="it was turned away since"),
+        pytest.param([{**UNKNOWN, "model": "sim-large"}], None, id="another model's"),
+        pytest.param([{**UNKNOWN, "step": "verify"}], None, id="another question's"),
+    ],
+)
+def test_a_repeated_call_has_the_id_of_the_first(
+    former: list[dict[str, Any]], first: int | None
+) -> None:
+    attempts = [an_attempt(attempt_id=f"r.1.{no}", **fields) for no, fields in enumerate(former)]
+
+    expected = None if first is None else f"r.1.{first}"
+    assert repeated_id(attempts, an_attempt().model, "answer") == expected
 
 
 def test_of_a_long_reply_the_beginning_is_kept() -> None:
@@ -320,7 +378,7 @@ def entries(attempts: Sequence[Attempt], **fields: Any) -> list[LedgerEntry]:
 @pytest.mark.parametrize(
     "attempt",
     [
-        pytest.param(called(None), id="about to start"),
+        pytest.param(called(USAGE), id="about to start"),
         pytest.param(called(a_reply(), ACCEPTED), id="accepted"),
         pytest.param(called(a_reply(), REJECTED), id="rejected"),
         pytest.param(called(CallFailure(Reason.NOT_SENT, "refused")), id="failed"),
@@ -346,10 +404,18 @@ def test_what_was_said_is_not_in_the_ledger() -> None:
 
 def test_a_ledger_line_says_for_whom_it_was() -> None:
     whom = {"tenant": "acme", "plan": "free", "user": "u-1", "workflow": "nightly"}
-    (entry,) = entries([called(None)], **whom)
-
+    (entry,) = entries([called(USAGE)], **whom, conversation_id="c-1")
+    assert (entry.conversation, entry.reservation, entry.reserved_at) == ("c-1", None, None)
     assert entry.model_dump(include=set(whom)) == whom
     assert (entry.request_id, entry.generation, entry.task) == ("req-1", 2, "support_answer")
+
+
+def test_a_ledger_line_names_the_reservation_that_it_was_paid_from() -> None:
+    reserved = Reservation(id="7-1", micros=5000, at=A_SECOND_LATER, partition=2)
+    [line] = ledger_lines(an_assignment(reservation=reserved), a_request(), [called(USAGE)])
+    entry = read_model(LedgerEntry, dump(line))
+
+    assert (entry.reservation, entry.reserved_at) == ("7-1", A_SECOND_LATER)
 
 
 def test_there_is_a_line_per_attempt_in_their_order() -> None:

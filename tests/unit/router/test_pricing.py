@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from router.attempt.pricing import cost_micros
+from router.attempt.pricing import cost_micros, most_micros
 from router.policy.table import Price
 from router.request.tokens import estimate_tokens
 from schemas.usage import Usage
@@ -39,6 +39,7 @@ PRICES = st.builds(
     cache_read=st.none() | DOLLARS,
     cache_write=st.none() | DOLLARS,
     cache_write_1h=st.none() | DOLLARS,
+    reasoning=st.none() | DOLLARS,
 )
 
 
@@ -81,6 +82,7 @@ PRICES = st.builds(
             {"cache_read_tokens": 9}, {"cache_read": 0}, 0, id="a price of zero is a price"
         ),
         pytest.param({"reasoning_tokens": 2}, {}, 8, id="reasoning costs what output costs"),
+        pytest.param({"reasoning_tokens": 2}, {"reasoning": 9}, 18, id="unless it has a price"),
     ],
 )
 def test_cost(usage, price, expected):
@@ -93,12 +95,14 @@ def test_the_cost_is_the_exact_sum_rounded_up(usage, price):
     read = price.input if price.cache_read is None else price.cache_read
     write = price.input if price.cache_write is None else price.cache_write
     write_1h = 2 * price.input if price.cache_write_1h is None else price.cache_write_1h
+    reasoning = price.output if price.reasoning is None else price.reasoning
     exact = (
         usage.input_tokens * Fraction(price.input)
         + usage.cache_read_tokens * Fraction(read)
         + (usage.cache_write_tokens - usage.cache_write_1h_tokens) * Fraction(write)
         + usage.cache_write_1h_tokens * Fraction(write_1h)
-        + usage.output_side * Fraction(price.output)
+        + usage.output_tokens * Fraction(price.output)
+        + usage.reasoning_tokens * Fraction(reasoning)
     )
 
     cost = cost_micros(usage, price)
@@ -117,6 +121,31 @@ def test_a_higher_price_never_costs_less(usage, price, more):
     dearer = price.model_copy(update={"output": price.output + Decimal(more)})
 
     assert cost_micros(usage, dearer) >= cost_micros(usage, price)
+
+
+@given(USAGES, PRICES)
+def test_no_way_of_caching_or_thinking_costs_more_than_the_most(usage, price):
+    most = Usage(input_tokens=usage.input_side, output_tokens=usage.output_side)
+
+    assert most_micros(most, price) >= cost_micros(usage, price)
+    assert most_micros(usage, price) >= cost_micros(usage, price)
+
+
+def test_a_price_that_changes_has_another_version():
+    plain = a_price()
+
+    assert plain.version == a_price().version
+    for changed in ({"input": 2}, {"cache_read": "0.1"}, {"as_of": "2026-02-02"}):
+        assert a_price(**changed).version != plain.version
+
+
+def test_the_batch_price_is_one_of_its_own():
+    price = a_price(cache_read="0.1", reasoning="5", batch_input="0.5", batch_output="2")
+    usage = Usage(input_tokens=10, cache_read_tokens=10, reasoning_tokens=10)
+
+    assert price.batch is not None
+    assert cost_micros(usage, price.batch) == 30
+    assert a_price(batch_input="0.5").batch is None
 
 
 @given(st.text(), st.text())

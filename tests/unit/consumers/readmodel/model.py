@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from router.reports.measures import FIGURES
-from schemas.attempt import Attempt, LedgerEntry
+from schemas.attempt import Attempt, CallId, LedgerEntry
 from schemas.feedback import Feedback
 from schemas.reasons import Reason
 from schemas.result import Result
@@ -58,12 +58,14 @@ class Plain:
     """Whoever is told everything, each partition in its order, knows this."""
 
     def __init__(self, told: Iterable[Any]) -> None:
-        self._calls: dict[tuple[RequestKey, str], _Call] = {}
+        self._calls: dict[tuple[RequestKey, CallId], _Call] = {}
         self._results: dict[tuple[RequestKey, int], Result] = {}
         self._said: dict[tuple[RequestKey, int], set[str]] = defaultdict(set)
         for what in told:
             if isinstance(what, LedgerEntry) and what.attempt.outcome != "started":
-                self._calls[what.key, what.attempt.attempt_id] = _Call(what)
+                known = self._calls.get((what.key, what.attempt.call_id))
+                if known is None or known.attempt.is_estimated or not what.attempt.is_estimated:
+                    self._calls[what.key, what.attempt.call_id] = _Call(what)
             elif isinstance(what, Result) and what.router.final:
                 self._results[what.key, what.router.generation] = what
             elif isinstance(what, Feedback):
@@ -72,7 +74,7 @@ class Plain:
         for call in self._calls.values():
             requests[call.entry.key].append(call)
         self._requests = [
-            sorted(calls, key=lambda one: (one.attempt.attempt_no, one.attempt.attempt_id))
+            sorted(calls, key=lambda one: (one.attempt.attempt_no, one.attempt.call_id))
             for calls in requests.values()
         ]
         for calls in self._requests:
@@ -122,7 +124,7 @@ class Plain:
                     one.is_completed,
                     one.entry.generation,
                     one.attempt.attempt_no,
-                    one.attempt.attempt_id,
+                    one.attempt.call_id,
                 ),
                 default=None,
             )

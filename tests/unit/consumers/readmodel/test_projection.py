@@ -123,6 +123,7 @@ _OUTCOMES = st.sampled_from(
         {},
         {"outcome": "rejected", "reason": Reason.SCHEMA_FAILED},
         {"outcome": "failed", "reason": Reason.NOT_SENT},
+        {"outcome": "failed", "reason": Reason.OUTCOME_UNKNOWN, "is_estimated": True},
         {"changes": [Change(field="answer", before="a", after="b")]},
         {"usage": Usage(input_tokens=10, reasoning_tokens=2)},
         {"outcome": "started", "reason": None},

@@ -66,6 +66,7 @@ class Answers:
         request_id: str,
         timeout: timedelta,  # noqa: ASYNC109
         may_leave: Callable[[], bool] = lambda: True,
+        idempotency_key: str = "",
     ) -> Reply | CallFailure:
         return Reply(self.text, "stop", Usage(input_tokens=10, output_tokens=10), self.body)
 
@@ -125,6 +126,27 @@ async def test_a_long_history_is_rendered_short_and_travels_whole() -> None:
     escalation, raw = read_envelope(Escalation, escalated.value)
     assert orjson.loads(raw)["context"]["history"] == history
     assert escalation.routes[-1].trim is not None
+
+
+@pytest.mark.parametrize(
+    ("task", "plan", "most"),
+    [
+        pytest.param({}, {}, 1024, id="as the model's row says"),
+        pytest.param({"max_output_tokens": 300}, {}, 300, id="by the task"),
+        pytest.param({}, {"max_output_tokens": 200}, 200, id="by the plan"),
+        pytest.param({"max_output_tokens": 300}, {"max_output_tokens": 200}, 200, id="by both"),
+        pytest.param({"max_output_tokens": 90}, {"max_output_tokens": 200}, 90, id="by the less"),
+    ],
+)
+async def test_the_output_is_bounded_by_task_and_plan(
+    task: dict[str, Any], plan: dict[str, Any], most: int
+) -> None:
+    answers = Asked({"name": "n", "order_number": "7", "date": None, "confidence": 0.99})
+    policy = policy_with(tasks={"extraction": task}, plans={"enterprise": plan})
+
+    await _work("", answers=answers, policy=policy)
+
+    assert [body["max_tokens"] for body in answers.bodies] == [most]
 
 
 def _worth(dollars: str, premium: float = 0.97) -> Policy:
