@@ -507,3 +507,40 @@ def test_all_that_the_book_remembers_is_undone_with_its_state():
     state.undo()
 
     assert dict(state.values) == before
+
+
+@pytest.mark.parametrize("at_cap", ["refuse", "hold"])
+def test_a_burst_of_ten_times_the_cap_uses_it_up_before_anybody_is_refused(book, at_cap):
+    cap, costs = a_cap(at_cap=at_cap, dollars="1", hold_for="10m"), 7_000
+    ended: list[Full] = []
+
+    def admit(number: int, held: Any = None) -> None:
+        how = {"wanted": wanted(10_000, 60_000), "deadline": DEADLINE, "held": held}
+        outcome = reserve(book, number, cap, **how)
+        account = only_account(book)
+        assert account.spent + account.reserved <= 1_000_000
+        if isinstance(outcome, Reserved):
+            running.append(number)
+        elif outcome.hold_until is None:
+            assert account.room < 10_000  # nothing that is open could make room for a call
+            ended.append(outcome)
+        elif held is None:
+            book.hold(outcome, b"%d" % number, NOON)
+            return
+        if held is not None:
+            book.release(held)
+
+    running: list[int] = []
+    for number in range(1_430):
+        admit(number)
+    while running:
+        lines = book.settle(f"res{running.pop(len(running) // 2)}", costs, 100, NOON)
+        for held in book.held(NOON, lines):
+            admit(int(held.envelope), held)
+    for held in book.held(NOON + timedelta(minutes=10)):
+        book.release(held)
+
+    account = only_account(book)
+    assert (account.spent, account.reserved) == (994_000, 0)  # a call may take 10,000
+    assert len(ended) == (1_288 if at_cap != "hold" else 0)
+    assert not [key for key in book.state.values if key.startswith((b"h:", b"k:", b"l:", b"r:"))]
