@@ -233,7 +233,6 @@ class Policies:
             self._sought.clear()
             await self._settle()
             self._knows_all = True
-            self.is_known.set()
         await self._seek()
 
     async def go_without(self, why: str) -> None:
@@ -260,6 +259,7 @@ class Policies:
         elif (active := await self._load(standing.active.digest)) is not None:
             self._apply(active, "llm.policy")
         self._tell()
+        self.is_known.set()  # before what is kept is written: nothing older is applied meanwhile
         if standing.last != self.act and not self.problems():
             self.act, self.since = standing.last, clock.now()
             self.changed.set()
