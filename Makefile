@@ -19,11 +19,13 @@ console: .venv/run.stamp  ## The demo, and then its requests, cases, policy and 
 
 #: Tests that need no broker, no browser and little time.
 FAST = not kafka and not bench and not slow and not browser
+#: Tests on the broker mostly wait: two files at a time, each worker with a broker of its own.
+IN_TWO := -n 2 --dist loadfile
 
 test: .venv/dev.stamp  ## Run the tests, those on the real broker included; not those in the browser
 	@failed=0; \
 	$(BIN)/pytest -n auto -m "not kafka and not bench and not browser" || failed=1; \
-	$(BIN)/pytest -m "kafka and not bench and not browser" || failed=1; \
+	$(BIN)/pytest $(IN_TWO) -m "kafka and not bench and not browser" || failed=1; \
 	exit $$failed
 
 test-browser: .venv/dev.stamp  ## Walk through the console in Chromium as a person does (pictures in build/screenshots)
