@@ -159,7 +159,10 @@ async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def looks(browser: Browser, path: str) -> AsyncIterator[str]:
-    """A page, again and again."""
-    while True:
+    """A page, again and again. Raises TimeoutError where nobody finds there what they look for."""
+    time = asyncio.get_running_loop().time
+    give_up = time() + 90
+    while time() < give_up:
         yield (await browser.get(path)).text
         await asyncio.sleep(0.1)
+    raise TimeoutError(path)

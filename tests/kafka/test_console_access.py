@@ -103,14 +103,14 @@ async def test_every_route_asks_for_its_role_its_origin_and_its_token(
 ) -> None:
     async with console(settings, tmp_path, has_sign_in=True) as running:
         [place] = await running.disputes(1)
-        nobody = Browser(running.app)
+        nobody, browsers = Browser(running.app), {role: Browser(running.app) for role in Role}
+        for role, browser in browsers.items():
+            await browser.come_in(role)
         for method, path, least in _ROUTES:
             where = path.format(place=place)
             refused = await nobody.http.request(method, where, follow_redirects=False)
             assert refused.status_code in (303, 401), where
-            for role in Role:
-                browser = Browser(running.app)
-                await browser.come_in(role)
+            for role, browser in browsers.items():
                 token = dict(re.findall(r'name="(csrf)" value="(\w+)"', browser.page))
                 heads = {"origin": HERE}
                 reply = await browser.http.request(

@@ -14,7 +14,7 @@ from consumers.settings import Settings
 from tests.kafka.console_flow import TEXT, Bearer, Browser, console, looks, until
 from tests.kafka.flow import request
 
-_MANY = 300
+_MANY = 120
 
 pytestmark = [pytest.mark.kafka, pytest.mark.anyio]
 

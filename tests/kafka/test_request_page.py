@@ -100,7 +100,8 @@ async def test_a_reviewed_request_shows_who_did_what(settings: Settings, tmp_pat
         await ann.get(f"/cases/{place}")
         assert 'href="/requests/dispute-0?tenant=default"' in ann.page
         await ann.post(f"/cases/{place}/claim")
-        await ann.post(f"/cases/{place}/decide", action="reject", reason="not ours")
+        decided = await ann.post(f"/cases/{place}/decide", action="reject", reason="not ours")
+        assert decided.status_code == 200, _text(decided.text)
         async for page in looks(ann, "/requests/dispute-0"):
             if "As published" in page:
                 break
