@@ -20,7 +20,7 @@ console: .venv/run.stamp  ## The demo, and then its requests, cases, policy and 
 #: Tests that need no broker, no browser and little time.
 FAST = not kafka and not bench and not slow and not browser
 #: Tests on the broker mostly wait: two files at a time, each worker with a broker of its own.
-IN_TWO := -n 2 --dist loadfile
+IN_TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
 test: .venv/dev.stamp  ## Run the tests, those on the real broker included; not those in the browser
 	@failed=0; \

@@ -21,6 +21,11 @@ loopback.stay_on_loopback()
 loopback.guarding.clear()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest come first: beside others they take no time of their own."""
+    items.sort(key=lambda item: item.path.parent.name != "nemesis")
+
+
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
     """Tierline runs on asyncio, and one loop serves the fixtures of a whole session."""

@@ -257,7 +257,8 @@ async def test_a_process_that_lost_its_group_does_not_wait_for_commits(settings:
     assert await ensure_topics(clients) == []
     held, stop = _Held(3), asyncio.Event()
     stage, other = (
-        Stage(_SPEC, clients, executor, _SHELL, Guard("route")) for executor in (held, _Held(100))
+        Stage(_SPEC, clients, executor, _SHELL, Guard("route"), drain_for=0.5)
+        for executor in (held, _Held(100))
     )
     health = Health(lambda: timedelta(seconds=2))
     health.watch(stage)
