@@ -102,8 +102,7 @@ class PolicyLog:
 async def read_log(settings: Settings, name: str) -> PolicyLog:
     """The log of a policy as of now. Raises KafkaUnreachableError and ActRefusedError."""
     log = PolicyLog(name, keys_of(settings))
-    async with topic_reader(Clients(settings.kafka), [settings.kafka.topics.policy]) as reader:
-        await _read_on(reader, log.take)
+    await _read(settings, log.take)
     return log
 
 
@@ -115,9 +114,13 @@ async def policies_in(settings: Settings) -> list[str]:
         if b"#" in (record.key or b""):
             names.add(read_model(PolicyAct, record.value).policy)
 
-    async with topic_reader(Clients(settings.kafka), [settings.kafka.topics.policy]) as reader:
-        await _read_on(reader, note)
+    await _read(settings, note)
     return sorted(names)
+
+
+async def _read(settings: Settings, take: Callable[[Record], None]) -> None:
+    async with topic_reader(Clients(settings.kafka), [settings.kafka.topics.policy]) as reader:
+        await _read_on(reader, take)
 
 
 async def write_act(

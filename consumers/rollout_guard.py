@@ -15,15 +15,7 @@ from consumers.readmodel.model import ReadModel
 from consumers.runtime.clients import KAFKA_IS_AWAY
 from consumers.settings import Settings
 from router.policy.table import Policy
-from router.releases.canary import (
-    STEPS,
-    Comparison,
-    Step,
-    Verdict,
-    compared,
-    judged,
-    mismatch,
-)
+from router.releases.canary import STEPS, Comparison, Step, Verdict, compared, judged, mismatch
 from schemas.errors import TierlineError
 
 __all__ = ["RolloutGuard"]

@@ -8,8 +8,8 @@ from consumers.policy_file import deployed, policy_file
 from consumers.settings import Settings
 from router.errors import PromptError
 from router.policy.lock import LOCK_FILE as POLICY_LOCK
+from router.policy.lock import lock_text, unready
 from router.policy.lock import read_lock as read_policy_lock
-from router.policy.lock import rows_in, rows_of, unready
 from router.policy.table import Policy
 from router.policy.yaml_text import read_yaml
 from router.prompts.lock import LOCK_FILE, changes_since, not_raised, parts_of, read_lock, unpaired
@@ -71,15 +71,15 @@ def unready_rows(
 ) -> list[str]:
     """What a policy's new tasks and models lack. Raises OSError.
 
-    New is what the active release does not have; without one, what the lock beside the file does
-    not know.
+    New is what the active release does not have; without one, what the lock beside the file lacks.
     """
     lock = file.with_name(POLICY_LOCK)
     if active is None and not lock.is_file():
         return []
-    known = rows_of(active) if active else rows_in(read_policy_lock(read_text(lock)), policy.name)
+    released = lock_text({}, active) if active else read_text(lock)
     prompts = {path.partition("/examples.")[0] for path in read_folder(prompts_folder(settings))}
-    problems = unready(known, policy, prompts, read_yaml(read_text(file))[1])
+    lines = read_yaml(read_text(file))[1]
+    problems = unready(read_policy_lock(released), policy, prompts, lines)
     return [problem.at(str(file)) for problem in problems]
 
 

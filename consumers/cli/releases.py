@@ -296,11 +296,8 @@ async def _carry_out(about: _About, options: Mapping[str, Any]) -> None:
 async def _policy_in(settings: Settings, named: str) -> str:
     """The policy that an act is about: the one of the log, or the one of several that is named."""
     names = await policies_in(settings)
-    if named and named not in names:
-        msg = f"--policy {named}: the log has no such policy; it has {', '.join(names) or 'none'}"
-        raise UserError(msg)
-    if len(names) > 1 and not named:
-        msg = f"the log has several policies, {', '.join(names)}: name one of them with --policy"
+    if named not in names and (named or len(names) > 1):
+        msg = f"policies of the log: {', '.join(names) or 'none'}; name one of them with --policy"
         raise UserError(msg)
     return named or next(iter(names), read_policy(settings).name)
 

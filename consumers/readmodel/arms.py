@@ -37,7 +37,8 @@ _AGAIN = 1.5
 #: The requests before a rollout that say what is usual, and how many of them are too few.
 _USUAL, _TOO_FEW = 10_000, 100
 _OF_CALLS = ("escalated", "corrected", "refused", "broken_format")
-_KINDS = ("not_accepted", "person", *_OF_CALLS)
+_ALL, _KINDS = ("given", "finished"), ("not_accepted", "person", *_OF_CALLS)
+_BY_MARKS = ("slower", "much_slower", "dearer", "much_dearer")
 
 
 class Compared(NamedTuple):
@@ -67,8 +68,8 @@ class Slice(NamedTuple):
 
     since: int
     until: int
-    #: By step, both arms.
-    counts: Sequence[tuple[Counter[str], Counter[str]]]
+    #: By step, whether they are the candidate's, and what is counted.
+    counts: Counter[tuple[int, bool, str]]
 
 
 def marks_before(connection: sa.Connection, what: Compared) -> Marks | None:
@@ -104,39 +105,34 @@ def arms_of(
             break
     if end > since:
         known.append(Slice(since, end, _counted(connection, what, marks, since, end)))
-    counts = [(Counter[str](), Counter[str]()) for _ in what.steps]
-    for part in known:
-        for pair, read in zip(counts, part.counts, strict=False):  # later steps have come since
-            for count, more in zip(pair, read, strict=True):
-                count.update(more)
-    return [
-        Arms(share, *(Arm(each.pop("given", 0), each.pop("finished", 0), each) for each in pair))
-        for (share, _), pair in zip(what.steps, counts, strict=True)
-    ]
+    total = sum((part.counts for part in known), Counter[tuple[int, bool, str]]())
+    kinds = _KINDS if marks is None else (*_KINDS, *_BY_MARKS)
+
+    def arm(step: int, is_candidate: bool) -> Arm:
+        given, finished, *bad = (total[step, is_candidate, what] for what in (*_ALL, *kinds))
+        return Arm(given, finished, dict(zip(kinds, bad, strict=True)) if finished else {})
+
+    return [Arms(share, arm(no, False), arm(no, True)) for no, (share, _) in enumerate(what.steps)]
 
 
 def _counted(
     connection: sa.Connection, what: Compared, marks: Marks | None, since: int, until: int
-) -> list[tuple[Counter[str], Counter[str]]]:
-    """By step, both arms of a span of time."""
-    begins = [millis(begin) for _, begin in what.steps]
-    counts = [(Counter[str](), Counter[str]()) for _ in begins]
+) -> Counter[tuple[int, bool, str]]:
+    """The counts of a span of time."""
+    begins, counts = [millis(begin) for _, begin in what.steps], Counter[tuple[int, bool, str]]()
     for row in _requests(connection, what, begins[0], since, until):
         step = bisect(begins, row.at) - 1
         if row.at < begins[step] + _TRANSITION / timedelta(milliseconds=1):
             continue
-        count = counts[step][row.release == what.candidate]
-        count["given"] += 1
-        if not row.is_finished:
-            continue
-        count.update(finished=1, **{name: int(getattr(row, name)) for name in _KINDS})
-        if marks is not None:
-            count.update(
-                slower=(row.total_us or 0) > marks.us[0],
-                much_slower=(row.total_us or 0) > marks.us[1],
-                dearer=row.micros > marks.micros[0],
-                much_dearer=row.micros > marks.micros[1],
-            )
+        count: dict[str, int] = {"given": 1}
+        if row.is_finished:
+            count |= {"finished": 1, **{name: getattr(row, name) for name in _KINDS}}
+        if row.is_finished and marks is not None:
+            figures = ((row.total_us or 0, marks.us), (row.micros, marks.micros))
+            over = [figure > mark for figure, pair in figures for mark in pair]
+            count |= zip(_BY_MARKS, over, strict=True)
+        is_candidate = row.release == what.candidate
+        counts.update({(step, is_candidate, name): int(number) for name, number in count.items()})
     return counts
 
 

@@ -10,7 +10,7 @@ from router.errors import Problem
 from router.policy.table import Policy
 from router.policy.yaml_text import Path
 
-__all__ = ["LOCK_FILE", "lock_text", "read_lock", "reused", "rows_in", "rows_of", "unready"]
+__all__ = ["LOCK_FILE", "lock_text", "read_lock", "reused", "unready"]
 
 LOCK_FILE = "versions.lock"
 _HEAD = "# What was released. Written by `tierline policy lock`, read by `tierline policy check`.\n"
@@ -54,29 +54,18 @@ def reused(locked: Released, policy: Policy, line: int) -> Problem | None:
     return Problem(line, "version", words)
 
 
-def rows_in(locked: Released, name: str) -> set[tuple[str, str]]:
-    """The tasks and models of a policy's released versions."""
-    return {(f"{kind}s", row) for kind, of, row in locked if of == name and kind != "policy"}
-
-
-def rows_of(policy: Policy) -> list[tuple[str, str]]:
-    """The tasks and models of a policy."""
-    tasks = [("tasks", name) for name in policy.tasks]
-    return [*tasks, *(("models", name) for name in policy.models)]
-
-
 def unready(
-    known: Collection[tuple[str, str]],
-    policy: Policy,
-    prompts: Collection[str],
-    lines: Mapping[Path, int],
+    locked: Released, policy: Policy, prompts: Collection[str], lines: Mapping[Path, int]
 ) -> Iterator[Problem]:
-    """What tasks and models lack that are not `known`: rows that were never thought out.
+    """What tasks and models lack that no released version has: rows that were never thought out.
 
     `prompts` are the tasks with a versioned prompt and examples; `lines` are those of the policy's
-    file. Where nothing is known yet, nothing counts as new.
+    file. Where nothing was released yet, nothing counts as new.
     """
-    for path in (row for row in rows_of(policy) if known and row not in known):
+    known = {(kind, row) for kind, name, row in locked if name == policy.name and kind != "policy"}
+    new = [("tasks", name) for name in policy.tasks if known and ("task", name) not in known]
+    new += [("models", name) for name in policy.models if known and ("model", name) not in known]
+    for path in new:
         for field, words in _lacking(policy, *path, prompts):
             at = lines.get((*path, field)) or lines.get(path, 1)
             yield Problem(at, ".".join((*path, field)), f"{path[1]} is new: {words}")

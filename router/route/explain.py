@@ -1,11 +1,13 @@
 """The policy in words: its table, and the reasons for one request's route."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
+from importlib.resources import files
 from typing import Any, NamedTuple
 
 from router.errors import did_you_mean
-from router.policy.table import Plan, Policy, Rule
+from router.policy.table import Plan, Policy, Rule, Task
+from router.policy.yaml_text import read_yaml
 from router.request.signals import Signals, measure, signal_facts, signal_words
 from router.route.guessing import careful_row
 from router.route.ladders import ladder, plan_of
@@ -28,19 +30,8 @@ __all__ = [
     "unknown_names",
 ]
 
-#: Where a task's requests end, by whether a person approves them.
-_ENDS = {"none": "person", "person": "person approves", "person_first": "person before any model"}
-#: What becomes of a request over a plan's limit; where nothing is said, it is refused.
-_OVER = {
-    "trim": " (over it, the oldest is left out)",
-    "larger_window": " (over it, a tier with a larger window is asked)",
-    "refuse": "",
-}
-#: What a row or rule asks of a person, in words.
-_ASKS: Mapping[str | None, str] = {
-    "person": "a person approves the answer",
-    "person_first": "a person has the request before any model",
-}
+#: What is said of fields, by their values.
+_WORDS = read_yaml(files("router.route").joinpath("words.yaml").read_text("utf-8"))[0]
 
 
 def table_rows(policy: Policy) -> list[dict[str, str]]:
@@ -49,7 +40,7 @@ def table_rows(policy: Policy) -> list[dict[str, str]]:
     for name, task in policy.tasks.items():
         models = policy.models_of(task.tier, name)
         path = " → ".join(task.escalation)
-        end = _ENDS[task.approval]
+        end = _WORDS["ends"][task.approval]
         rows.append(
             {
                 "task": name,
@@ -98,8 +89,11 @@ def sections(policy: Policy) -> Iterator[Section]:
         notes += [f"{n} {', then '.join(own)}" for n, own in orders.items() if own != row.models]
         title = f"{tier.capitalize()}: {row.job}"
         yield Section("tier", title, [table[name] for name in here], f"{'; '.join(notes)}.")
-    beside = [{"task": name, "what it has beside": words} for name, words in _beside(policy)]
-    yield Section("beside", "What some tasks have beside their tier", beside)
+    beside = {name: _beside(task) for name, task in policy.tasks.items()}
+    rows = [
+        {"task": name, "what it says": f"It {words}."} for name, words in beside.items() if words
+    ]
+    yield Section("beside", "What some tasks have beside their tier", rows)
     rules = [{"rule": rule.name, "what it says": rule_words(rule)} for rule in policy.rules]
     yield Section("rules", "Rules, in the order in which they are tried", rules)
     if (step := policy.classify) is not None:
@@ -136,30 +130,13 @@ def sections(policy: Policy) -> Iterator[Section]:
     yield Section("thresholds", "Thresholds", threshold_rows(policy), note)
 
 
-#: What a task may have beside its tier, by the field that says so.
-_BESIDE: Mapping[str, str] = {
-    "deadline": "is given {}",
-    "slots": "has {} calls at once at most, in each process",
-    "breaker": "has failures of its own put models out for it alone",
-    "overflow": "goes to {} when its tier cannot take it in time",
-    "worth": "climbs in doubt only where that costs less than a wrong answer, ${}",
-    "climb_at_most": "has {:.0%} of its requests climb at most",
-    "over_share": "is answered with its caveat when more would climb",
-}
-
-
-def _beside(policy: Policy) -> Iterator[tuple[str, str]]:
-    """The tasks that have something beside their tier, each with a sentence."""
-    for name, task in policy.tasks.items():
-        usual = type(task).model_fields
-        values = {field: getattr(task, field) for field in _BESIDE}
-        words = [
-            _BESIDE[field].format(span_text(value) if isinstance(value, timedelta) else value)
-            for field, value in values.items()
-            if value != usual[field].default
-        ]
-        if words:
-            yield name, f"{_listed(words, 'and')}."
+def _beside(task: Task) -> str:
+    """What a task has beside its tier, in words."""
+    usual, words = type(task).model_fields, list[str]()
+    for field, says in _WORDS["beside"].items():
+        if (value := getattr(task, field)) != usual[field].default:
+            words.append(says.format(span_text(value) if field == "deadline" else value))
+    return _listed(words, "and")
 
 
 def cap_rows(policy: Policy) -> list[dict[str, Any]]:
@@ -187,7 +164,7 @@ def plan_words(plan: Plan) -> str:
     words.append(f"goes no higher than {plan.ceiling}")
     if plan.justify_above:
         words.append(f"needs a justification above {plan.justify_above}")
-    overs = {str(name): _OVER[action] for name, action in plan.context.over.items()}
+    overs = {str(name): _WORDS["over"][action] for name, action in plan.context.over.items()}
     if sizes := [f"{limit:,} {name}{overs.get(name, '')}" for name, limit in plan.context.given]:
         words.append(f"takes {_listed(sizes, 'and')} tokens at most")
     return f"{plan.says}: {_listed(words, 'and')}."
@@ -215,7 +192,7 @@ def rule_words(rule: Rule) -> str:
     where = f"starts at {rule.tier}" if rule.sets == "exactly" else f"starts {bound} at {rule.tier}"
     if rule.tier is None:
         where = "starts where its task says"
-    does = [f"{'a' if conditions else 'every'} request {where}", _ASKS.get(rule.approval)]
+    does = [f"{'a' if conditions else 'every'} request {where}", _WORDS["asks"].get(rule.approval)]
     if rule.approval is not None and rule.tier is None:
         del does[0]
     words = " and ".join(filter(None, does))

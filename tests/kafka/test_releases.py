@@ -122,7 +122,7 @@ def test_an_act_without_a_file_is_about_the_policy_of_the_log(cli: Cli) -> None:
     assert cli.json("freeze", *window)["standing"]["name"] == "billing"
 
     cli.run("publish", "--why", "the first one of another policy")
-    assert "several policies, billing, support" in cli.run("freeze", *window, code=1)
+    assert "policies of the log: billing, support; name" in cli.run("freeze", *window, code=1)
     named = cli.json("freeze", *window, "--policy", "billing")
     assert named["standing"]["number"] == 3
 

@@ -218,7 +218,7 @@ def test_what_a_task_has_beside_its_tier_is_shown(fields, words):
     reason = "    reason: a person reads it next to the thread"
     policy = policy_with(reason, f"    {fields}\n{reason}")
     [beside] = [section for section in sections(policy) if section.name == "beside"]
-    rows = {row["task"]: row["what it has beside"] for row in beside.rows}
+    rows = {row["task"]: row["what it says"] for row in beside.rows}
 
     assert rows["brief"].endswith(words)
     assert "a wrong answer, $0.05, has 20% of its requests climb" in rows["batch_enrichment"]
