@@ -97,15 +97,7 @@ class RolloutGuard:
             if logged.refusal is None and logged.act.number >= start.number
             if logged.act.what in ("start", "step")
         ]
-        what = Compared(
-            active.digest,
-            candidate.release.digest,
-            steps,
-            start.tasks,
-            start.plans,
-            self.policy.plans,
-            self.policy.default_plan,
-        )
+        what = Compared(active.digest, candidate.release.digest, steps, start, self.policy)
         await self.model.refresh()
         if start.number not in self._looks:
             before = await self.model.ask(lambda tables: marks_before(tables, what))

@@ -21,7 +21,7 @@ from consumers.cli.policy import app, checked
 from consumers.cli.terminal import console, print_json, print_table
 from consumers.files import read_text
 from consumers.policy_file import policy_file, read_policy
-from consumers.policy_log import LoggedAct, PolicyLog, read_log
+from consumers.policy_log import LoggedAct, PolicyLog, policies_in, read_log
 from consumers.rules import prompts_folder, read_folder
 from consumers.settings import Settings
 from consumers.signing import new_key
@@ -35,7 +35,7 @@ from router.reports.measures import MEASURES, Row, alarms, format_figure, format
 from schemas.policy_log import PolicyAct
 from schemas.spans import span_text
 
-__all__ = ["app", "bundle_of", "bundle_of_file", "figures"]
+__all__ = ["app", "bundle_of", "bundle_of_file", "figures", "policy_in"]
 
 _COLUMNS = ("calls", "per completed", "p95", "corrected", "by person", "escalated", "refused")
 Version = Annotated[
@@ -50,15 +50,18 @@ async def log(
     since: Annotated[
         str, typer.Option(metavar="SPAN", help="Look back this far, for example 24h or 30d.")
     ] = "7d",
+    policy: Annotated[
+        str, typer.Option(metavar="NAME", help="Show this policy, where the log has several.")
+    ] = "",
     kafka: KafkaAddress = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what changed, why, what it was to fix, and who said yes."""
     settings, now = read_settings(kafka), clock.now()
-    begin, policy = now - span_of(since, "--since"), read_policy(settings)
-    whole = await read_log(settings, policy.name)
+    begin, every = now - span_of(since, "--since"), read_policy(settings).review_every
+    whole = await read_log(settings, await policy_in(settings, policy))
     shown = [logged for logged in whole.acts if logged.at >= begin]
-    late = overdue(whole.standing, policy.review_every, now)
+    late = overdue(whole.standing, every, now)
     if as_json:
         print_json({**_facts(whole, shown), "overdue": late})
         return
@@ -184,6 +187,15 @@ async def figures(settings: Settings, span: timedelta) -> tuple[Sequence[Row], R
     async with read_model(settings, None, read, now - span) as model:
         begin = model.begin(now - span, now)
         return await model.ask(lambda tables: figures_by(tables, ("task", "tier"), policy, begin))
+
+
+async def policy_in(settings: Settings, named: str) -> str:
+    """The policy of the log, or the one of several that is named. Raises UserError."""
+    names = await policies_in(settings)
+    if named not in names and (named or len(names) > 1):
+        msg = f"policies of the log: {', '.join(names) or 'none'}; name one of them with --policy"
+        raise UserError(msg)
+    return named or next(iter(names), read_policy(settings).name)
 
 
 def bundle_of_file(file: Path | None, settings: Settings) -> Bundle:

@@ -16,10 +16,10 @@ from pydantic import ValidationError
 from consumers import clock
 from consumers.cli.canary import pairs, show
 from consumers.cli.common import UserError, asynchronous, read_settings, span_of
-from consumers.cli.release_log import app, bundle_of, bundle_of_file, figures
+from consumers.cli.release_log import app, bundle_of, bundle_of_file, figures, policy_in
 from consumers.cli.terminal import console, print_json
-from consumers.policy_file import policy_file, read_policy
-from consumers.policy_log import Draft, PolicyLog, policies_in, write_act
+from consumers.policy_file import policy_file
+from consumers.policy_log import Draft, PolicyLog, write_act
 from consumers.records import why_not_taken
 from consumers.rules import unready_rows
 from consumers.runtime.clients import Clients
@@ -271,7 +271,7 @@ async def _carry_out(about: _About, options: Mapping[str, Any]) -> None:
         named = about(given, log)
         return named._replace(fields={**named.fields, **fields})
 
-    name = bundle.policy.name if bundle else await _policy_in(settings, options["policy"])
+    name = bundle.policy.name if bundle else await policy_in(settings, options["policy"])
     written, log = await write_act(settings, name, draft)
     act, standing = written.act, log.standing
     took = await _applied(settings, act, written.at) if act.what in _IS_APPLIED else None
@@ -291,15 +291,6 @@ async def _carry_out(about: _About, options: Mapping[str, Any]) -> None:
         lines.append(f"In force {applied_words(applied)}.")
     for line in lines:
         console().print(line, soft_wrap=True)
-
-
-async def _policy_in(settings: Settings, named: str) -> str:
-    """The policy that an act is about: the one of the log, or the one of several that is named."""
-    names = await policies_in(settings)
-    if named not in names and (named or len(names) > 1):
-        msg = f"policies of the log: {', '.join(names) or 'none'}; name one of them with --policy"
-        raise UserError(msg)
-    return named or next(iter(names), read_policy(settings).name)
 
 
 async def _applied(settings: Settings, act: PolicyAct, at: datetime) -> dict[str, float] | None:

@@ -8,7 +8,7 @@ read at each look, and older ones again only from time to time: what became of t
 import contextlib
 from bisect import bisect
 from collections import Counter, deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -17,8 +17,10 @@ from pydantic import ValidationError
 
 from consumers.readmodel.columns import millis, stored
 from consumers.readmodel.tables import CALLS, OUTCOMES, RECORDS, REQUESTS
+from router.policy.table import Policy
 from router.releases.canary import Arm, Arms
 from schemas.escalation import Classification
+from schemas.policy_log import PolicyAct
 from schemas.tenancy import RequestKey
 
 __all__ = ["SETTLED", "USUAL_OF", "Compared", "Marks", "Slice", "arms_of", "classified"]
@@ -48,12 +50,10 @@ class Compared(NamedTuple):
     candidate: str
     #: The shares of the candidate, in order, with when each was set.
     steps: Sequence[tuple[float, datetime]]
-    #: What the rollout is narrowed to; empty: to nothing.
-    tasks: Collection[str] = ()
-    plans: Collection[str] = ()
-    #: The plans that there are: a request with none of them has the default one.
-    known_plans: Collection[str] = ()
-    default_plan: str = ""
+    #: What began the rollout, which may be narrowed to tasks and plans.
+    start: PolicyAct
+    #: Says which plans there are: a request with none of them has the default one.
+    policy: Policy
 
 
 class Marks(NamedTuple):
@@ -205,11 +205,13 @@ def _dealt(
         columns.release.in_((what.active, what.candidate)),
         columns.at.between(since, until - 1),
     ]
-    if what.tasks:
-        holds.append(requests.c.task.in_(sorted(what.tasks)))
-    if what.plans:
-        counts = sa.case((plan.in_(sorted(what.known_plans)), plan), else_=what.default_plan)
-        holds.append(counts.in_(sorted(what.plans)))
+    if what.start.tasks:
+        holds.append(requests.c.task.in_(what.start.tasks))
+    if what.start.plans:
+        is_known = plan.in_(list(what.policy.plans))
+        holds.append(
+            sa.case((is_known, plan), else_=what.policy.default_plan).in_(what.start.plans)
+        )
     return holds
 
 

@@ -125,6 +125,7 @@ def test_an_act_without_a_file_is_about_the_policy_of_the_log(cli: Cli) -> None:
     assert "policies of the log: billing, support; name" in cli.run("freeze", *window, code=1)
     named = cli.json("freeze", *window, "--policy", "billing")
     assert named["standing"]["number"] == 3
+    assert cli.json("log", "--policy", "support")["standing"]["number"] == 1
 
 
 def test_a_canary_goes_its_steps(cli: Cli) -> None:

@@ -16,12 +16,14 @@ from consumers.readmodel.arms import (
     marks_before,
 )
 from consumers.readmodel.tables import RECORDS
+from router.policy.table import Policy
 from router.releases.canary import Arm
 from schemas.base import Tier
 from schemas.escalation import Classification
+from schemas.policy_log import PolicyAct
 from schemas.reasons import Reason
 from schemas.tenancy import RequestKey
-from tests.builders import NOON, a_request, a_route, an_assignment
+from tests.builders import NOON, a_request, a_route, an_assignment, the_policy
 from tests.tables import record_of, tables, take_in
 from tests.unit.consumers.readmodel.test_projection import a_letter, a_line, a_result
 
@@ -30,9 +32,12 @@ HOUR = timedelta(hours=1)
 LATER = NOON + 5 * HOUR
 
 
-def a_rollout(**fields: Any) -> Compared:
+def a_rollout(policy: Policy | None = None, **narrowed: Any) -> Compared:
     steps = [(0.05, NOON), (0.15, NOON + HOUR)]
-    return Compared(**{"active": OLD, "candidate": NEW, "steps": steps, **fields})
+    start = PolicyAct(
+        policy="support", number=2, what="start", who="ann", at=NOON, salt="s", **narrowed
+    )
+    return Compared(OLD, NEW, steps, start, policy or the_policy())
 
 
 def routed(
@@ -156,10 +161,10 @@ def test_a_rollout_may_be_narrowed_to_tasks_and_plans() -> None:
         given: float = counted(records, **fields)[0].candidate.given
         return given
 
-    assert given(tasks={"triage"}) == 2
-    plans = {"known_plans": {"free", "standard"}, "default_plan": "standard"}
-    assert given(tasks={"triage"}, plans={"free"}, **plans) == 1
-    assert given(plans={"free"}, **{**plans, "default_plan": "free"}) == 3
+    assert given(tasks=["triage"]) == 2
+    assert given(tasks=["triage"], plans=["free"]) == 1
+    free = the_policy().model_copy(update={"default_plan": "free"})
+    assert given(plans=["free"], policy=free) == 3
 
 
 def test_the_plan_that_is_proven_counts_not_the_one_that_is_claimed() -> None:
@@ -170,14 +175,7 @@ def test_the_plan_that_is_proven_counts_not_the_one_that_is_claimed() -> None:
         answered("unknown", NEW, plan="no_such"),
     )
     plans = ("free", "standard", "enterprise")
-
-    def given(plan: str) -> Any:
-        narrowed = a_rollout(plans=[plan], known_plans=plans, default_plan="standard")
-        with tables() as connection:
-            take_in(connection, records)
-            return arms_of(connection, narrowed, None, LATER)[0].candidate.given
-
-    of_plan = {plan: given(plan) for plan in plans}
+    of_plan = {plan: counted(records, plans=[plan])[0].candidate.given for plan in plans}
     assert of_plan == {"free": 1, "standard": 1, "enterprise": 1}
 
 
