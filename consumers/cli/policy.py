@@ -125,7 +125,7 @@ def show(file: PolicyFile = None, as_json: AsJson = False) -> None:
         print_json({**identity, "tasks": table_rows(policy), "policy": policy.content})
         return
     out = console()
-    out.print(f"{policy.name} {policy.version} ({policy.digest}), decided by {policy.owner}")
+    out.print(f"{policy.name} {policy.version} (policy {policy.digest}), decided by {policy.owner}")
     out.print(lead(policy))
     left_out = {"reason"} if out.width < _WIDE else set()
     for section in sections(policy):
@@ -238,14 +238,16 @@ def warn_of_unknown(policy: Policy, *, task: str | None, plan: str | None) -> No
 
 
 def _released(version: Path) -> str | None:
-    """The policy's text of a released version; None where there is such a file, or no release."""
+    """The policy's text of a released version; None where there is such a file, or no log."""
     settings = read_settings(needs_kafka=False)
     if version.exists() or settings.kafka.bootstrap is None:
         return None
     log = asyncio.run(read_log(settings, read_policy(settings).name))
     known = [each for each in log.standing.releases.values() if each.version == str(version)]
-    release = log.release(known[0].digest) if known else None
-    return None if release is None else release.policy
+    if (release := log.release(known[0].digest) if known else None) is None:
+        msg = f"{version}: there is no such file, and the log has no such version"
+        raise UserError(msg)
+    return release.policy
 
 
 def _in_use() -> Path:

@@ -78,7 +78,7 @@ _OPTIONS: Mapping[str, tuple[Any, Any]] = {
     "trial": _text(
         "Put it on trial for so long, for example 14d, beside the last week's figures.", "SPAN", ""
     ),
-    "policy": _text("Act on this policy, where the log has several.", "NAME", ""),
+    "about": _text("Act on this policy, where the log has several.", "NAME", "", "--policy"),
     "to": _text("Go back to this version; by default, to the last.", "VERSION", ""),
     "span": _text("Freeze for so long, for example 3d.", "SPAN", ..., "--for"),
     "begin": _text("Begin then; by default, now.", "TIME", "", "--from"),
@@ -101,8 +101,7 @@ _OPTIONS: Mapping[str, tuple[Any, Any]] = {
     "as_json": (bool, typer.Option(False, "--json", help="Print JSON for machines.")),
 }
 #: What goes into an act as it is given.
-_NO_FIELDS = {"number", "policy", "share", "steps", "who"}
-_FIELDS = (PolicyAct.model_fields.keys() & _OPTIONS.keys()) - _NO_FIELDS
+_FIELDS = (PolicyAct.model_fields.keys() & _OPTIONS.keys()) - {"number", "share", "steps", "who"}
 
 
 class Given(NamedTuple):
@@ -123,7 +122,7 @@ def _act(group: typer.Typer, *names: str, **defaults: Any) -> Callable[[_About],
     Its name is what is done. It has the options that are named here, and those of every act. Where
     no file says which policy it is about, the log does.
     """
-    of_log = ("policy",) if "file" not in names or "proposal" in names else ()
+    of_log = ("about",) if "file" not in names or "proposal" in names else ()
 
     def decorate(about: _About) -> _About:
         async def command(**options: Any) -> None:
@@ -181,8 +180,8 @@ def rollback(given: Given, log: PolicyLog) -> Draft:
     if to:
         target = next((each for each in standing.history[::-1] if each.version == to), None)
     if target is None:
-        what = f"version {to} was never active" if to else "no release was active before"
-        msg = f"{what}: `tierline policy log --since 365d` lists what was"
+        what = f"version {to} was not" if to else "no release was"
+        msg = f"{what} active before the present one: `tierline policy log --since 365d` shows all"
         raise UserError(msg)
     return _named(target)
 
@@ -223,8 +222,9 @@ def start(given: Given, log: PolicyLog) -> Draft:
     """Give a release a share of the requests: the same conversations all the time."""
     options, proposal = given.options, given.options["proposal"]
     draft = _of_release(given, log) if proposal is None else _of_proposal(proposal, log)
-    steps = [_share(part) for part in options["steps"].split(",") if part]
-    fields = {"share": _share(options["share"]), "steps": steps, "salt": uuid.uuid4().hex[:12]}
+    share, steps = _share(options["share"]), map(_share, filter(None, options["steps"].split(",")))
+    to_come = [step for step in steps if step > share]
+    fields = {"share": share, "steps": to_come, "salt": uuid.uuid4().hex[:12]}
     return draft._replace(fields={**draft.fields, **fields})
 
 
@@ -271,7 +271,7 @@ async def _carry_out(about: _About, options: Mapping[str, Any]) -> None:
         named = about(given, log)
         return named._replace(fields={**named.fields, **fields})
 
-    name = bundle.policy.name if bundle else await policy_in(settings, options["policy"])
+    name = bundle.policy.name if bundle else await policy_in(settings, options["about"])
     written, log = await write_act(settings, name, draft)
     act, standing = written.act, log.standing
     took = await _applied(settings, act, written.at) if act.what in _IS_APPLIED else None

@@ -136,7 +136,7 @@ class Course(NamedTuple):
 #: A task, None for all of them, and a tier.
 _Cell = tuple[str | None, str]
 #: Cost, accepted answers and priced requests.
-_Sums = tuple[float, float, int]
+_Sums = tuple[float, float, float]
 #: A cell of the recorded answers whose chance and cost are moved, and by how much.
 _Moved = tuple[_Cell, float, float] | None
 
@@ -169,8 +169,10 @@ def courses(redecided: Redecided, recorded: Iterable[Row]) -> list[Course]:
         cheap, dear, wanted = low(moved), high(moved), after(moved)[0]
         range_ = dear[0] - cheap[0]
         share = min(max((wanted - cheap[0]) / range_, 0.0), 1.0) if range_ else 0.0
-        micros, accepted = (a + share * (b - a) for a, b in zip(cheap[:2], dear[:2], strict=True))
-        return micros, accepted, min(cheap[2], dear[2])
+        if not min(cheap[2], dear[2]):
+            return 0.0, 0.0, 0.0  # of one of them nothing is recorded
+        micros, accepted, priced = (a + share * (b - a) for a, b in zip(cheap, dear, strict=True))
+        return micros, accepted, priced
 
     ways: Mapping[str, Callable[[_Moved], _Sums]] = {
         f"as by {old.version}": before,

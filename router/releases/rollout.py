@@ -105,7 +105,7 @@ def _outcome(standing: Standing, signed: SignedAct, now: datetime, keys: Keys) -
     if frozen is not None:
         return (
             f"releases are frozen until {frozen.until:%Y-%m-%d %H:%M} UTC ({frozen.why}); only a "
-            "recorded break-glass goes past it"
+            "recorded break-glass (--break-glass REASON) goes past it"
         )
     if act.trial_until is not None and not act.baseline:
         return "a trial needs the figures from before the change, as its baseline"
@@ -201,7 +201,7 @@ def _started(
         return "nothing is active that a share could be compared with: publish a first release"
     shares = (act.share or 0.0, *act.steps)
     if not (0 < shares[0] < 1 and act.salt and list(shares) == sorted(set(shares))):
-        return "shares that rise from above 0 % up to 100 %, and a salt, were expected"
+        return "shares that rise from above 0 %, such as 5 %, 15 % and 100 %, were expected"
     return replace(standing, candidate=Candidate(release, shares[0], shares[1:], act, now))
 
 
@@ -264,7 +264,7 @@ def _freeze(standing: Standing, signed: SignedAct, now: datetime, _keys: Keys) -
     if freeze is None:
         return f"there is no freeze {act.of}"
     if holds(freeze, now) and not act.break_glass:
-        return f"freeze {act.of} holds now ({freeze.why}); only a recorded break-glass ends it"
+        return f"freeze {act.of} holds now ({freeze.why}): it takes --break-glass REASON to end it"
     left = {number: other for number, other in standing.freezes.items() if number != act.of}
     return replace(standing, freezes=left)
 
@@ -273,7 +273,8 @@ def _decide(standing: Standing, signed: SignedAct, _now: datetime, _keys: Keys) 
     act, history, candidate = signed.act, standing.history, standing.candidate
     trial = standing.trials.get(act.of or 0)
     if trial is None or act.decision is None:
-        return "a trial without a decision, and one of keep, change, remove, were expected"
+        open_ones = ", ".join(map(str, standing.trials)) or "none"
+        return f"act {act.of} began no trial that waits for keep, change or remove: {open_ones} did"
     if act.decision == "remove" and standing.active == trial[1]:
         history, candidate = history[:-1], None  # it was compared with what is removed
     left = {number: other for number, other in standing.trials.items() if number != act.of}

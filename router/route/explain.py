@@ -89,10 +89,8 @@ def sections(policy: Policy) -> Iterator[Section]:
         notes += [f"{n} {', then '.join(own)}" for n, own in orders.items() if own != row.models]
         title = f"{tier.capitalize()}: {row.job}"
         yield Section("tier", title, [table[name] for name in here], f"{'; '.join(notes)}.")
-    beside = {name: _beside(task) for name, task in policy.tasks.items()}
-    rows = [
-        {"task": name, "what it says": f"It {words}."} for name, words in beside.items() if words
-    ]
+    beside = {name: words for name, task in policy.tasks.items() if (words := _beside(task))}
+    rows = [{"task": name, "what it says": f"It {words}."} for name, words in beside.items()]
     yield Section("beside", "What some tasks have beside their tier", rows)
     rules = [{"rule": rule.name, "what it says": rule_words(rule)} for rule in policy.rules]
     yield Section("rules", "Rules, in the order in which they are tried", rules)

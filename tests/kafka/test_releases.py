@@ -76,6 +76,8 @@ def test_a_release_from_its_proposal_to_its_rollback(cli: Cli) -> None:
     cli.edit("t3")
     assert "frozen" in cli.run("publish", "--why", "cheaper", code=1)
     cli.run("rollback", "--why", "it went wrong")
+    again = cli.run("rollback", "--why", "it was right", "--to", "t2", code=1)
+    assert "version t2 was not active before the present one" in again
     rollout = cli.json("publish", "--why", "urgent", "--break-glass", "outage")["standing"]
     assert rollout["active_version"] == "t3"
 
@@ -132,9 +134,9 @@ def test_a_canary_goes_its_steps(cli: Cli) -> None:
     cli.edit("t1")
     cli.run("publish", "--why", "the first one")
     cli.edit("t2")
-    cli.run("canary", "start", "--why", "try it", "--task", "triage", "--steps", "100%")
+    cli.run("canary", "start", "--why", "try it", "--task", "triage", "--share", "50%")
     rollout = cli.json("log")["standing"]
-    assert (rollout["candidate_version"], rollout["share"]) == ("t2", 0.05)
+    assert (rollout["candidate_version"], rollout["share"]) == ("t2", 0.5)
 
     assert cli.json("canary", "step")["standing"]["active_version"] == "t2"
     assert "no candidate" in cli.run("canary", "stop", "--why", "late", code=1)

@@ -155,6 +155,7 @@ def test_where_a_task_was_hardly_tried_the_tier_counts_and_without_that_nothing(
     assert ways["low"].accepted == pytest.approx(901 / 1_007, abs=0.001)
     assert ways["premium"].unpriced == 1
     assert ways["premium"].micros == 0
+    assert (ways["lot"].accepted, ways["lot"].unpriced) == (0, 1)
     assert _courses(the_policy(), [])["active"].unpriced == 1
 
 
