@@ -243,7 +243,7 @@ class Policies:
         if not self.is_known.is_set() and self._kept is not None:
             digest = await asyncio.to_thread(self._kept.last_active)
             bundle = await self._load(digest) if digest else None
-            if bundle is not None and not self.is_known.is_set():  # the topic may be read by now
+            if bundle is not None and self._without == why:  # else the topic is read by now
                 self._apply(bundle, _COPY)
                 self._tell()
         self.is_known.set()
