@@ -22,19 +22,8 @@ from schemas.base import (
 from schemas.reasons import Reason
 from schemas.tenancy import DEFAULT_TENANT
 
-__all__ = [
-    "ADMISSION",
-    "AdmissionTaken",
-    "Confirmation",
-    "Kind",
-    "Need",
-    "Reservation",
-    "Settlement",
-    "Tick",
-    "kind_of",
-    "marked_as",
-    "partition_of_domain",
-]
+__all__ = ["ADMISSION", "AdmissionTaken", "Confirmation", "Kind", "Need", "Reservation"]
+__all__ += ["Settlement", "Tick", "kind_of", "marked_as", "partition_of_domain"]
 
 ADMISSION = "tierline-admission"
 #: What a record on `llm.admission` is.

@@ -1,9 +1,6 @@
 """`tierline confirm`: agree to what a request costs above its cap."""
 
-from typing import Annotated
-
 import orjson
-from typer import Option
 
 from consumers.amounts import dollars
 from consumers.cli.common import (
@@ -28,14 +25,6 @@ __all__ = ["confirm"]
 @asynchronous
 async def confirm(
     request_id: RequestId,
-    price_micros: Annotated[
-        int | None,
-        Option(
-            metavar="NUMBER",
-            min=0,
-            help="Agree only if this is the price; by default, to the price that was asked for.",
-        ),
-    ] = None,
     tenant: OfTenant = None,
     way: IntakeName = None,
     sign_with: SigningKey = None,
@@ -51,9 +40,6 @@ async def confirm(
         msg = f"{journey.request_id}: no price waits to be confirmed"
         raise UserError(msg)
     price = info.price.micros
-    if price_micros not in (None, price):
-        msg = f"--price-micros {price_micros}: {price} micro-dollars are asked for"
-        raise UserError(msg)
     fields = {"confirm": journey.request_id, "price_micros": price, "tenant": info.tenant}
     line = Line(orjson.dumps(fields), b"", info.tenant, None, journey.request_id)
     headers = [(SIGNATURE, signed(line))] if signed else []

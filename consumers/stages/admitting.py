@@ -1,6 +1,6 @@
 """Admitting: what becomes of one request that a cap touches, now or after it has waited."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -9,9 +9,9 @@ import orjson
 
 from consumers.policies import Policies
 from consumers.records import Record, appended_at
-from consumers.runtime.shell import NotYetError
 from consumers.stages.dead_letters import DeadLetters
 from consumers.stages.interim_results import interim_results
+from consumers.stages.refusing import awaited
 from consumers.stages.worst_cases import WorstCases
 from consumers.telemetry.observer import Observer
 from router.attempt.answering import ComposedKind, composed_result
@@ -23,7 +23,7 @@ from router.policy.caps import caps_of, dollars_text
 from router.policy.table import Policy
 from router.releases.bundle import Bundle
 from router.route.capping import cheaper_tiers, facts_of, lowered
-from router.route.requeue import handed_back, release_in_words
+from router.route.requeue import handed_back
 from router.route.routing import GiveUp, within_limits
 from schemas.admission import AdmissionTaken, Reservation
 from schemas.base import Tier
@@ -133,15 +133,11 @@ class _Case:
     def policy(self) -> Policy:
         return self.bundle.policy
 
-    def taken(
-        self, what: str, tier: Tier, words: str, code: Reason | None, micros: int | None
-    ) -> AdmissionTaken:
-        fields = {"what": what, "tier": tier, "words": words, "code": code, "micros": micros}
-        return AdmissionTaken.model_validate({**fields, "at": self.now})
-
-    def noted(self, taken: AdmissionTaken, **update: Any) -> Assignment:
+    def noted(self, update: Mapping[str, Any], **taken: Any) -> Assignment:
         """The assignment with what admission did."""
-        admissions = [*(self.assignment.admissions or ()), taken]
+        taken |= {"at": self.now}
+        former = self.assignment.admissions or ()
+        admissions = [*former, AdmissionTaken.model_validate(taken)]
         return self.assignment.model_copy(update={**update, "admissions": admissions})
 
 
@@ -164,8 +160,8 @@ class Admitting:
     def admitted(self, kept: Kept, book: Book, now: datetime) -> Sequence[Outgoing]:
         """What becomes of an assignment. Raises ContractError, and NotYetError."""
         assignment, raw = read_envelope(Assignment, kept.value)
-        bundle = self._released(assignment, kept, now)
-        if bundle is None:
+        times = assignment.deadline, appended_at(kept, now), now
+        if (bundle := awaited(self.policies, assignment.route, *times)) is None:
             back = dump_envelope(handed_back(assignment), raw)
             return self._sent(kept, assignment, self.topics.escalations, back)
         assignment = within_limits(assignment, bundle.policy, now)
@@ -173,11 +169,9 @@ class Admitting:
         case = _Case(kept, assignment, raw, request, bundle, now)
         if not kept.why:
             self.observer.received(assignment.id, assignment.generation, assignment.task)
-        if now >= assignment.deadline:
-            deadline = f"the deadline was {assignment.deadline.isoformat()}"
-            reason = Reason.BUDGET if kept.held else Reason.DEADLINE_PASSED
-            words = f"{kept.why}; {deadline}" if kept.held else deadline
-            return self._to_person(case, GiveUp(reason, words))
+        if now >= assignment.deadline and kept.held is None:
+            words = f"the deadline was {assignment.deadline.isoformat()}"
+            return self._to_person(case, GiveUp(Reason.DEADLINE_PASSED, words))
         return self._decided(case, book)
 
     def unconfirmed(self, kept: Kept, now: datetime) -> Sequence[Outgoing]:
@@ -238,16 +232,15 @@ class Admitting:
         if why:
             words = f"{words} in {tier}: {why}"
             routes = [*assignment.routes[:-1], lowered(assignment.route, tier, why)]
-            update["routes"] = routes
-            update["need"] = None
+            update |= {"routes": routes, "need": None}
         elif kept.confirmed is not None:
             what, words = "confirmed", f"{words}; its price was confirmed: {kept.why}"
         elif kept.held is not None:
             seconds = (case.now - kept.held.since).total_seconds()
             what, words = "held", f"{words} after {seconds:.1f} s: {kept.why}"
-        code = None if what == "reserved" else Reason.BUDGET
-        taken = case.taken(what, tier, words, code, reserved.micros if reserved else None)
-        value = dump_envelope(case.noted(taken, **update), case.raw)
+        code, micros = None if what == "reserved" else Reason.BUDGET, reserved and reserved.micros
+        noted = case.noted(update, what=what, tier=tier, words=words, code=code, micros=micros)
+        value = dump_envelope(noted, case.raw)
         return self._sent(kept, assignment, self.topics.tier(tier), value)
 
     def _held(self, case: _Case, book: Book, full: Full) -> Sequence[Outgoing]:
@@ -306,10 +299,9 @@ class Admitting:
     ) -> dict[str, Any]:
         """The fields of a result in our own words, with the cap that made us say them."""
         tier, task = case.assignment.route.tier, case.assignment.task
-        taken = case.taken(what, tier, why, reason, micros)
         contract = output_contract(case.request, case.policy, task, "answer")
         output = canned_output(text, contract.schema)
-        noted = case.noted(taken)
+        noted = case.noted({}, what=what, tier=tier, words=why, code=reason, micros=micros)
         fields = composed_result(noted, case.request, (), kind, text, output, now=case.now)
         fields["router"] |= {"budget": why, "code": reason}
         return fields
@@ -332,14 +324,3 @@ class Admitting:
     ) -> Sequence[Outgoing]:
         outgoing = Outgoing(topic, kept.key, value, passed_on(kept.headers))
         return kept.carries([outgoing], assignment.origin.partition)
-
-    def _released(self, assignment: Assignment, kept: Kept, now: datetime) -> Bundle | None:
-        """The release of a request; None where nobody has it any more. Raises NotYetError."""
-        taken = assignment.route
-        if (bundle := self.policies.of(taken, now)) is not None:
-            return bundle
-        until = self.policies.active.policy.bounded(assignment.deadline, appended_at(kept, now))
-        if now < until and not self.policies.is_gone(taken, now):
-            msg = f"release {release_in_words(taken)} is not here"
-            raise NotYetError(msg)
-        return None

@@ -8,20 +8,33 @@ from datetime import datetime, timedelta
 import structlog
 
 from consumers.policies import Policies
+from consumers.runtime.shell import NotYetError
 from consumers.stages.ports import Slot
 from router.releases.bundle import Bundle
 from router.route.requeue import release_in_words
 from schemas.base import Tier
-from schemas.escalation import Assignment
+from schemas.escalation import Assignment, RouteTaken
 from schemas.status import RefusedStatus
 
-__all__ = ["Refusals"]
+__all__ = ["Refusals", "awaited"]
 
 _log = structlog.get_logger(__name__)
 #: Seconds between two looks of a request; so much more for each thousand that wait.
 _LOOK_SECONDS = 0.5
 #: A release reaches every process within so long; a longer wait is worth a line in the log.
 _USUAL = timedelta(seconds=5)
+
+
+def awaited(
+    policies: Policies, taken: RouteTaken, deadline: datetime, since: datetime, now: datetime
+) -> Bundle | None:
+    """The release of a route; None where nobody has it any more. Raises NotYetError."""
+    if (bundle := policies.of(taken, now)) is not None:
+        return bundle
+    if now < policies.active.policy.bounded(deadline, since) and not policies.is_gone(taken, now):
+        msg = f"release {release_in_words(taken)} is not here"
+        raise NotYetError(msg)
+    return None
 
 
 @dataclass(slots=True)

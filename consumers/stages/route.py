@@ -13,12 +13,13 @@ from consumers.admissions import admission_of
 from consumers.policies import Policies
 from consumers.records import Record, appended_at, record_ref
 from consumers.runtime.executor import SyncExecutor
-from consumers.runtime.shell import NotYetError, Shell
+from consumers.runtime.shell import Shell
 from consumers.runtime.spec import StageSpec
 from consumers.runtime.stage import Stage
 from consumers.stages.contract import Process, StageKind
 from consumers.stages.dead_letters import DeadLetters, key_of
 from consumers.stages.interim_results import interim_results
+from consumers.stages.refusing import awaited
 from consumers.stages.repeats import Repeats
 from consumers.telemetry.observer import Observer
 from router.attempt.answering import composed_result
@@ -255,14 +256,13 @@ class Router:
         """
         if not escalation.routes:
             return escalation, self.policies.active
-        taken = escalation.routes[-1]
-        if (bundle := self.policies.of(taken, now)) is not None:
+        taken, times = escalation.routes[-1], (escalation.deadline, since, now)
+        is_anew = escalation.replaced_policy is not None
+        known = self.policies.of(taken, now)
+        bundle = known if is_anew else awaited(self.policies, taken, *times)
+        if bundle is not None:
             return escalation, bundle
-        if escalation.replaced_policy is None:
-            until = self.policies.active.policy.bounded(escalation.deadline, since)
-            if now < until and not self.policies.is_gone(taken, now):
-                msg = f"release {release_in_words(taken)} is not here"
-                raise NotYetError(msg)
+        if not is_anew:
             gone = {"replaced_policy": release_in_words(taken)}
             escalation = escalation.model_copy(update=gone)
         return escalation, self.policies.active
