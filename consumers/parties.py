@@ -65,6 +65,8 @@ PARTIES: Sequence[Party] = (
     ),
     # Who proposes releases of the policy, and who decides on them.
     Party("releases", reads=("llm.policy",), writes=("llm.policy",), is_outside=True),
+    # Who raises a cap for somebody.
+    Party("budgets", reads=("llm.state.admit",), writes=("llm.admission",), is_outside=True),
     # In every process of stages: the releases that it follows, the calls it pays for, and its
     # status. The ledger also reads the tier topics, to know from when on its lines are to be read.
     Party("policies", reads=("llm.policy",), is_within_stages=True),

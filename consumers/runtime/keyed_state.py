@@ -18,7 +18,7 @@ from schemas.errors import ContractError
 from schemas.reasons import Reason
 from schemas.topics import state_topic
 
-__all__ = ["KeyedState", "StatePart"]
+__all__ = ["KeyedState", "StatePart", "stored_values"]
 
 
 @dataclass(slots=True)
@@ -90,15 +90,8 @@ class KeyedState:
         Raises KafkaError.
         """
         del position  # the state is that of the last commit, as the position is
-        values: dict[bytes, bytes] = {}
         changelog = Source(self._topic, source.partition)
-        async for record in records_since(self._clients, changelog, 0):
-            key = record.key or b""
-            if record.value is None:
-                values.pop(key, None)
-            else:
-                values[key] = record.value
-        self._parts[source] = StatePart(values)
+        self._parts[source] = StatePart(await stored_values(self._clients, changelog))
 
     def part(self, source: Source) -> StatePart:
         """The state of a partition. Raises KeyError for one that was never taken."""
@@ -122,6 +115,18 @@ class KeyedState:
             return together
 
         return decided
+
+
+async def stored_values(clients: Clients, changelog: Source) -> dict[bytes, bytes]:
+    """What a partition of a state topic holds by key. Raises KafkaError."""
+    values: dict[bytes, bytes] = {}
+    async for record in records_since(clients, changelog, 0):
+        key = record.key or b""
+        if record.value is None:
+            values.pop(key, None)
+        else:
+            values[key] = record.value
+    return values
 
 
 def _fitting(outgoing: Sequence[Outgoing]) -> Sequence[Outgoing]:

@@ -137,6 +137,49 @@ async def test_who_waits_goes_on_and_who_is_asked_confirms_once(
         assert _trace(end) == _trace(seen)
 
 
+async def test_budgets_are_listed_and_a_cap_is_raised_for_somebody(
+    settings: Settings, tmp_path: Path
+) -> None:
+    settings = _capped(settings, tmp_path, dollars="0.05", at_cap="hold", scope=["user"])
+    async with flow(settings, models=_SURE) as running:
+        await running.publish(_plain(id="r-1", task="classification", input="Hello", user="ann"))
+        await running.terminal(1)
+        await _until_settled(running)
+        env = {
+            **os.environ,
+            "TIERLINE_KAFKA__BOOTSTRAP": str(settings.kafka.bootstrap),
+            "TIERLINE_KAFKA__PREFIX": settings.kafka.prefix,
+            "TIERLINE_POLICY": str(settings.policy),
+        }
+
+        async def budget(*words: str, code: int = 0) -> str:
+            process = await asyncio.create_subprocess_exec(
+                *(_TIERLINE, "budget", *words),
+                env=env,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+            )
+            said, _ = await process.communicate()
+            assert process.returncode == code, said
+            return said.decode()
+
+        [row] = orjson.loads(await budget("list", "--json"))
+        bill = running.bill.total_micros
+        assert (row["cap"], row["key"]) == ("small", {"tenant": "default", "user": "ann"})
+        assert (row["spent"], row["reserved"], row["limit"]) == (bill, 0, 50_000)
+        assert "user ann" in await budget("show", "ann")
+
+        raised = ("--extra", "0.5", "--for", "1h", "--because", "A launch.")
+        others = await budget("grant", "small", "user=ann", *raised, code=1)
+        assert "tenant=VALUE user=VALUE was expected" in others
+        whose = ("tenant=default", "user=ann")
+        assert "small is $0.50 higher" in await budget("grant", "small", *whose, *raised)
+        async with asyncio.timeout(30):
+            while row["granted"] != 500_000:
+                [row] = orjson.loads(await budget("list", "--cap", "small", "--json"))
+        assert row["free"] == 550_000 - bill
+
+
 @contextlib.asynccontextmanager
 async def _admitting(settings: Settings, folder: Path, failpoint: str = "") -> AsyncIterator[Any]:
     """An admit process of its own."""

@@ -269,10 +269,11 @@ BUGS = (
         (
             (
                 "consumers/runtime/keyed_state.py",
-                "        values: dict[bytes, bytes] = {}\n        changelog",
+                "        changelog = Source(self._topic, source.partition)\n        self._parts",
                 (
                     "        if source in self._parts:\n            return\n"
-                    "        values: dict[bytes, bytes] = {}\n        changelog"
+                    "        changelog = Source(self._topic, source.partition)\n"
+                    "        self._parts"
                 ),
             ),
         ),

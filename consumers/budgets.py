@@ -1,0 +1,82 @@
+"""Budgets: what every cap has spent, reserved and left, as the admit stage's state says it."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from consumers.records import Source
+from consumers.runtime.clients import Clients
+from consumers.runtime.keyed_state import StatePart, stored_values
+from consumers.runtime.topic_reader import topic_reader
+from router.money.accounts import Account
+from router.money.book import Book
+from router.policy.caps import amount_text
+from schemas.topics import state_topic
+
+__all__ = ["in_words", "read_accounts", "row_of"]
+
+#: The figures of a row that are amounts of its cap's unit.
+_AMOUNTS = ("limit", "granted", "confirmed", "spent", "reserved", "free", "forecast")
+#: No forecast is made before so much of a window has passed.
+_LEAST_SHARE = 0.02
+
+
+async def read_accounts(clients: Clients, now: datetime) -> Sequence[Account]:
+    """The accounts of all windows that are not over, the fullest first. Raises KafkaError."""
+    topic = clients.settings.topics.name(state_topic("admit").name)
+    async with topic_reader(clients, [topic]) as reader:
+        partitions, _ = (await reader.counts()).get(topic, (0, 0))
+    accounts: list[Account] = []
+    for number in range(partitions):
+        values = await stored_values(clients, Source(topic, number))
+        accounts += Book(StatePart(values)).accounts(now)
+    return sorted(accounts, key=_fullness, reverse=True)
+
+
+def row_of(account: Account, now: datetime) -> dict[str, Any]:
+    """An account for machines; amounts are micro-dollars, tokens, or premium requests."""
+    return {
+        "cap": account.cap,
+        "unit": account.unit,
+        "key": dict(account.key),
+        "since": account.start,
+        "until": account.end,
+        "limit": account.limit,
+        "granted": account.in_force,
+        "confirmed": account.confirmed,
+        "spent": account.spent,
+        "reserved": account.reserved,
+        "free": max(account.free, 0),
+        "forecast": _forecast(account, now),
+        "open": account.open,
+    }
+
+
+def in_words(account: Account, now: datetime) -> dict[str, object]:
+    """An account for people: a row of a table."""
+    row = row_of(account, now)
+    amounts = {
+        name: "" if row[name] is None else amount_text(row[name], account.unit) for name in _AMOUNTS
+    }
+    used = f"{_fullness(account):.0%}" + (" full" if account.free <= 0 else "")
+    until = "" if "request" in account.key else f"{account.end:%Y-%m-%d %H:%M} UTC"
+    return {**row, **amounts, "key": _key_words(account), "used": used, "until": until}
+
+
+def _key_words(account: Account) -> str:
+    """Whose account it is."""
+    named = (f"{scope} {value or '(none)'}" for scope, value in account.key.items())
+    return ", ".join(named) or "everything"
+
+
+def _fullness(account: Account) -> float:
+    taken = account.spent + account.reserved
+    return taken / account.allowed if account.allowed > 0 else float(taken > 0)
+
+
+def _forecast(account: Account, now: datetime) -> int | None:
+    """What is spent by the end of the window, if it goes on at its average so far."""
+    passed, whole = now - account.start, account.end - account.start
+    if "request" in account.key or passed < whole * _LEAST_SHARE:
+        return None
+    return max(round(account.spent * (whole / passed)), account.spent)
