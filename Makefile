@@ -88,7 +88,7 @@ setup: .venv/dev.stamp  ## Install everything into .venv
 	@$(BIN)/pip -q install --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@touch $@
 
-EXTRAS := --extra console --extra local --extra otlp --extra postgres --extra prometheus --extra signing --extra speed
+EXTRAS := --extra console --extra local --extra otlp --extra postgres --extra prices --extra prometheus --extra signing --extra speed
 COMPILE := build/lock/bin/uv pip compile -q --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --python-version 3.11
 
 lock:  ## Resolve the dependencies anew and pin them with hashes, those of tests and peers too

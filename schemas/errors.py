@@ -12,6 +12,7 @@ TierlineError                  its message says what is wrong and where, its adv
 ├── ActRefusedError            an act about a release of the policy is not allowed
 ├── SigningError               acts cannot be signed, or their signatures not be checked
 ├── UserError                  something about the command that its user can change
+├── InvoiceError               a provider's export cannot be read; it says where
 ├── BrokerError                our own broker cannot be started, or has ended
 ├── KafkaUnreachableError      no broker answers at the address given
 ├── StageError                 a stage cannot go on

@@ -219,7 +219,7 @@ class Topics:
     @property
     def of_figures(self) -> Sequence[str]:
         """What figures are read from: calls, their outcomes, and what became of those."""
-        return self.attempts, self.results, self.dead_letters, self.feedback
+        return self.attempts, self.results, self.dead_letters, self.feedback, self.review
 
     @property
     def status(self) -> str:

@@ -126,7 +126,7 @@ def _missing(error: ModuleNotFoundError) -> BaseException:
     package = (error.name or "").partition(".")[0]
     if package in ("", "consumers", "router", "schemas"):
         return error
-    extra = re.compile(rf"{package}\b.*extra == .(\w+)", re.IGNORECASE)
+    extra = re.compile(rf"{package.replace('_', '[-_]')}\b.*extra == .(\w+)", re.IGNORECASE)
     extras = [named[1] for line in requires("tierline") or () if (named := extra.match(line))]
     words = f"a package that this needs is not installed: {package} is missing"
     return TierlineError(words, advice=f"pip install 'tierline[{(*extras, 'console')[0]}]'")

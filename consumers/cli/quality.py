@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Annotated, get_args
+from typing import Annotated
 
 import typer
 
 from consumers import clock
-from consumers.amounts import dollars
 from consumers.cli.common import (
     AsJson,
     KafkaAddress,
@@ -18,7 +17,7 @@ from consumers.cli.common import (
     refuse_unread,
     span_of,
 )
-from consumers.cli.read_model import asked_text, read_model
+from consumers.cli.read_model import asked_text, groups_of, read_model
 from consumers.cli.terminal import console, print_json, print_table, reading_bar
 from consumers.policy_file import read_policy
 from consumers.readmodel.model import ReadModel
@@ -28,9 +27,9 @@ from consumers.reports import read_replies, read_requests
 from consumers.runtime.clients import Clients
 from consumers.settings import Settings
 from consumers.texts import plain, say
-from router.reports.bill import steps_between
 from router.reports.measures import (
     MEASURES,
+    QUALITY_GROUPS,
     By,
     Measure,
     Row,
@@ -81,33 +80,24 @@ async def quality(  # noqa: PLR0913, PLR0917  an option each
             "--last", metavar="COUNT", min=1, max=1000, help="List this many failures, the newest."
         ),
     ] = 100,
-    bill: Annotated[
-        bool, typer.Option("--bill", help="Show why the bill changed from the period before.")
-    ] = False,
     store: StoreUrl = None,
     kafka: KafkaAddress = None,
     as_json: AsJson = False,
 ) -> None:
     """Show how often answers had to be fixed, what they cost and how long they took, by route."""
-    groups = _groups(by)
-    _refuse_others(context, ids is not None, failures, bill)
+    groups = groups_of(by, QUALITY_GROUPS)
+    _refuse_others(context, ids is not None, failures)
     settings = read_settings(kafka)
     now, span = clock.now(), span_of(since, "--since")
     policy = read_policy(settings)
     measure = None if ids is None else _measure(ids)
-    first = now - (2 * span if bill else span)
-    async with read_model(settings, store, settings.kafka.topics.of_figures, first) as model:
+    async with read_model(settings, store, settings.kafka.topics.of_figures, now - span) as model:
         begin = model.begin(now - span, now)
 
-        async def figures(of: Sequence[By], *when: datetime) -> tuple[list[Row], Row]:
-            return await model.ask(lambda tables: figures_by(tables, of, policy, *when))
+        async def figures(of: Sequence[By]) -> tuple[list[Row], Row]:
+            return await model.ask(lambda tables: figures_by(tables, of, policy, begin))
 
-        if bill:
-            kinds: Sequence[By] = ("task", "tier", "model")
-            before, _ = await figures(kinds, model.begin(begin - span, now), begin)
-            after, _ = await figures(kinds, begin)
-            _print_bill(before, after, as_json)
-        elif failures:
+        if failures:
             failed, count = await model.ask(
                 lambda tables: failures_of(tables, Tier.LOW, begin, last)
             )
@@ -115,19 +105,19 @@ async def quality(  # noqa: PLR0913, PLR0917  an option each
         elif measure is not None:
             await _print_ids(model, measure, begin)
         else:
-            by_tier, _ = await figures(("task", "tier"), begin)
-            rows, total = await figures(groups, begin)
+            by_tier, _ = await figures(("task", "tier"))
+            rows, total = await figures(groups)
             warnings = [alarm.words for alarm in alarms(by_tier)]
             _print_quality(rows, total, groups, begin, warnings, as_json=as_json)
 
 
-def _refuse_others(context: typer.Context, ids: bool, failures: bool, bill: bool) -> None:
-    if ids + failures + bill > 1:
-        msg = "--ids, --failures and --bill print different things: give one of them"
+def _refuse_others(context: typer.Context, ids: bool, failures: bool) -> None:
+    if ids and failures:
+        msg = "--ids and --failures print different things: give one of them"
         raise UserError(msg)
     if not failures:
         refuse_unread(context, "is for --failures", "last")
-    if failures or bill:
+    if failures:
         refuse_unread(context, "is for the table and for --ids", "by")
 
 
@@ -170,28 +160,6 @@ def _print_quality(
             f"{share:.0%} of what the same calls would have cost on the strongest model; since "
             f"{begin.isoformat(timespec='seconds')}"
         )
-
-
-def _print_bill(before: Sequence[Row], after: Sequence[Row], as_json: bool) -> None:
-    spent = [sum(row.own_micros for row in rows) for rows in (before, after)]
-    steps = steps_between(before, after)
-    if as_json:
-        moved = {step.name: step.micros for step in steps}
-        print_json({"before_micros": spent[0], "moved_micros": moved, "now_micros": spent[1]})
-        return
-    rows = [
-        {"cause": "before", "change": dollars(spent[0]), "meaning": ""},
-        *(
-            {
-                "cause": step.name,
-                "change": f"{'+-'[step.micros < 0]}{dollars(abs(step.micros))}",
-                "meaning": step.words,
-            }
-            for step in steps
-        ),
-        {"cause": "now", "change": dollars(spent[1]), "meaning": ""},
-    ]
-    print_table(rows, ("cause", "change", "meaning"))
 
 
 async def _print_failures(
@@ -238,15 +206,6 @@ def _why(failure: Failure) -> str:
     if failure.reason is None:
         return "it passed every check"
     return f"{failure.reason.meaning}{': ' if failure.detail else ''}{failure.detail}"
-
-
-def _groups(by: str) -> list[By]:
-    names: tuple[By, ...] = get_args(By)
-    groups = [name for part in by.split(",") for name in names if name == part.strip()]
-    if not groups or len(groups) < len(by.split(",")):
-        msg = f"--by {by}: one or more of {', '.join(names)} were expected, with commas between"
-        raise UserError(msg)
-    return groups
 
 
 def _measure(name: str) -> Measure:

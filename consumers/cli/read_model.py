@@ -5,15 +5,17 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 
 from consumers.admissions import admission_of
+from consumers.cli.common import UserError
 from consumers.cli.terminal import reading_bar
 from consumers.readmodel.model import ReadModel, opened
 from consumers.runtime.clients import Clients
 from consumers.settings import Settings
 from consumers.texts import say
+from router.reports.measures import By
 from schemas.request import Request
 from schemas.tenancy import RequestKey
 
-__all__ = ["asked_text", "read_model"]
+__all__ = ["asked_text", "groups_of", "read_model"]
 
 
 @contextlib.asynccontextmanager
@@ -37,6 +39,16 @@ async def read_model(
     if url is None:
         hint = "everything was read from the topics; --store sqlite:///FILE keeps it for next time"
         say(hint, is_error=True)
+
+
+def groups_of(by: str, names: Sequence[By]) -> list[By]:
+    """The groups that `--by` names, each once. Raises UserError."""
+    parts = [part.strip() for part in by.split(",")]
+    if unknown := [part for part in parts if part not in names]:
+        expected = f"one or more of {', '.join(names)} were expected, with commas between"
+        msg = f"--by {by}: {unknown[0] or 'a name is missing'}: {expected}"
+        raise UserError(msg)
+    return [name for part in dict.fromkeys(parts) for name in names if name == part]
 
 
 def asked_text(requests: Mapping[RequestKey, Request], key: RequestKey) -> str:

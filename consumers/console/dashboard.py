@@ -6,7 +6,7 @@ It shows the same figures as `tierline quality`, because both ask the read model
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
 from fastapi import Depends, HTTPException, Request
@@ -20,13 +20,14 @@ from consumers.console.review_service import ReviewService
 from consumers.console.routes import Routes
 from consumers.console.spans import NAMED, AskedSpan, Span, asked_span, span_of, written
 from consumers.readmodel.model import ReadModel
-from consumers.readmodel.queries import figures_by, figures_over_time, releases
+from consumers.readmodel.queries import figures_by, releases
 from consumers.runtime.clients import Clients
 from consumers.runtime.poison import Guard
 from router.intake.admission import Admission
 from router.reports.bill import Mover, Step, movers_between, steps_between
 from router.reports.measures import (
     MEASURES,
+    QUALITY_GROUPS,
     By,
     Row,
     alarms,
@@ -36,20 +37,16 @@ from router.reports.measures import (
     regrouped,
     values_of,
 )
-from router.reports.plots import Period, Plot, plots_of, step_of
-from schemas.base import EARLIEST
+from router.reports.plots import Period, Plot, plots_of
 from schemas.reasons import Reason
 
 __all__ = ["Figures", "add_dashboard"]
 
-_BYS: Sequence[By] = get_args(By)
 _TABLE: Sequence[By] = ("task", "tier")
 _BILL: Sequence[By] = ("task", "tier", "model")
 _REASON: By = "reason"
 [_PER_COMPLETED] = [measure for measure in MEASURES if measure.name == "per completed"]
 _MOST_MOVERS = 15
-#: The shortest period of a time of which sums alone are kept.
-_HOUR = timedelta(hours=1)
 
 _Asked = Annotated[AskedSpan, Depends(asked_span)]
 
@@ -134,14 +131,9 @@ class Figures:
     async def over_time(self, span: Span) -> _OverTime:
         """The figures of the periods of a span."""
         await self.model.refresh()
-        policy, since, until = self.reviews.policy, span.since, span.until
-        step = step_of(until - since)
-        if not self.model.keeps_calls(since, self.reviews.clock()):
-            step = max(step, _HOUR)
-        if span.name:  # the last period has not ended yet
-            until = EARLIEST + -((EARLIEST - until) // step) * step
-        periods = await self.model.ask(
-            lambda tables: figures_over_time(tables, policy, since, until, step)
+        ends = span.since, span.until, self.reviews.clock()
+        periods, step = await self.model.periods(
+            self.reviews.policy, *ends, is_open=span.name is not None
         )
         uses = await self.model.ask(
             lambda tables: releases(tables, periods[0].at, step, len(periods))
@@ -162,7 +154,7 @@ class Figures:
 
 def _groups_of(by: str) -> list[By]:
     """The groups that a text names; by default, those of the table."""
-    return [name for name in _BYS if name in by.split(",")] or [*_TABLE]
+    return [name for name in QUALITY_GROUPS if name in by.split(",")] or [*_TABLE]
 
 
 def _behind(
@@ -204,7 +196,7 @@ def _add_figures(routes: Routes, reviews: ReviewService, figures: Figures, pages
             named=list(NAMED),
             query=span.query,
             by=",".join(view.groups),
-            bys=("task,tier", *_BYS, "task,tier,model,prompt"),
+            bys=("task,tier", *QUALITY_GROUPS, "task,tier,model,prompt"),
             waiting=await reviews.store.count(CaseFilter(), now),
             oldest=await reviews.store.oldest(CaseFilter(), now),
             behind=behind,

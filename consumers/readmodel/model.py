@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -14,24 +14,32 @@ from consumers import clock
 from consumers.readmodel.columns import millis
 from consumers.readmodel.database import Database, open_database
 from consumers.readmodel.following import IncompleteError, Projection
-from consumers.readmodel.projection import take
+from consumers.readmodel.projection import DAY, take
+from consumers.readmodel.queries import figures_over_time
 from consumers.readmodel.requests import Written, records_of
 from consumers.readmodel.tables import (
+    BY_USER,
     CALLS,
     FACTS,
     FEEDBACK,
+    GROUPS,
     OUTCOMES,
     POSITIONS,
     RECORDS,
     REQUESTS,
+    SUMS,
     make_tables,
 )
 from consumers.records import Record
 from consumers.runtime.clients import Clients
 from consumers.runtime.poison import Guard
 from router.intake.admission import Admission
+from router.reports.plots import Period, step_of
 from schemas.base import EARLIEST, Tier
 from schemas.tenancy import RequestKey
+
+if TYPE_CHECKING:  # it loads every check
+    from router.policy.table import Policy
 
 __all__ = ["ReadModel", "opened"]
 
@@ -40,7 +48,8 @@ _T = TypeVar("_T")
 _FIRST_LIMIT = 5.0
 #: Records of one request that are read.
 _MOST_RECORDS = 500
-_FORGET_EACH = timedelta(hours=1)
+#: The shortest period of a time of which sums alone are kept; and how often rows are forgotten.
+_HOUR = timedelta(hours=1)
 
 
 class ReadModel(Projection):
@@ -70,7 +79,7 @@ class ReadModel(Projection):
     def topics(self) -> Sequence[Sequence[str]]:
         names = self.clients.settings.topics
         way = (*names.all_intakes, *map(names.tier, Tier), names.escalations)
-        return [(*way, *names.of_figures, names.review)]
+        return [(*way, *names.of_figures)]
 
     def origin(self, connection: sa.Connection, cluster: str) -> str:
         make_tables(connection)
@@ -82,7 +91,7 @@ class ReadModel(Projection):
     async def settle(self) -> None:
         """Delete single requests that are kept no longer; their figures stay in the sums."""
         now = clock.now()
-        if self.keep is not None and now - self._forgot_at > _FORGET_EACH:
+        if self.keep is not None and now - self._forgot_at > _HOUR:
             async with self.database.writing(self.lock) as connection:
                 await connection.run_sync(partial(_forget, before=now - self.keep))
             self._forgot_at = now
@@ -102,11 +111,25 @@ class ReadModel(Projection):
             async for row in await connection.stream(question):
                 yield tuple(row)
 
-    def begin(self, since: datetime, now: datetime) -> datetime:
-        """The instant, or its full hour where single calls are no longer kept."""
+    def begin(self, since: datetime, now: datetime, *, of_users: bool = False) -> datetime:
+        """The instant, or its full hour or day where single calls are no longer kept."""
         if self.keeps_calls(since, now):
             return since
-        return since.replace(minute=0, second=0, microsecond=0)
+        return since.replace(hour=0 if of_users else since.hour, minute=0, second=0, microsecond=0)
+
+    async def periods(
+        self, policy: "Policy", since: datetime, until: datetime, now: datetime, *, is_open: bool
+    ) -> tuple[list[Period], timedelta]:
+        """The figures of the periods of a span, and their length; `is_open`: it ends now."""
+        step = step_of(until - since)
+        if not self.keeps_calls(since, now):
+            step = max(step, _HOUR)
+        if is_open:  # the last period has not ended yet
+            until = EARLIEST + -((EARLIEST - until) // step) * step
+        return (
+            await self.ask(lambda tables: figures_over_time(tables, policy, since, until, step)),
+            step,
+        )
 
     def keeps_calls(self, since: datetime, now: datetime) -> bool:
         """True where single calls since that instant are still kept."""
@@ -129,9 +152,16 @@ class ReadModel(Projection):
 
 
 def _forget(connection: sa.Connection, before: datetime) -> None:
-    times = (CALLS.c.started_at, OUTCOMES.c.ended_at, FEEDBACK.c.at)
-    for at in (*times, REQUESTS.c.appended_at, RECORDS.c.at):
-        connection.execute(sa.delete(at.table).where(at < millis(before)))
+    past = millis(before)
+    for at in (OUTCOMES.c.ended_at, FEEDBACK.c.at, REQUESTS.c.appended_at, RECORDS.c.at):
+        connection.execute(sa.delete(at.table).where(at < past))
+    is_past = CALLS.c.started_at < past, CALLS.c.spent_at < past
+    connection.execute(sa.delete(CALLS).where(*is_past))
+    # Sums stay, except those of single users: of each whole day.
+    of_users = SUMS.c.grain == BY_USER
+    connection.execute(sa.delete(SUMS).where(of_users, SUMS.c.at <= past - DAY))
+    kept = sa.select(SUMS.c.group_id).where(of_users)
+    connection.execute(sa.delete(GROUPS).where(GROUPS.c.user != "", GROUPS.c.group_id.not_in(kept)))
 
 
 @contextlib.asynccontextmanager

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from operator import itemgetter
 from typing import Any
 
@@ -25,6 +25,7 @@ from router.reports.quality import (
     route_of,
     surer,
     trend_of,
+    user_group_of,
 )
 from schemas.admission import kind_of
 from schemas.attempt import LedgerEntry, announces
@@ -40,7 +41,7 @@ from schemas.review import AuditLine
 from schemas.tenancy import DEFAULT_TENANT, is_reserved_id, is_reserved_tenant
 from schemas.topics import Topics
 
-__all__ = ["FIRST", "Key", "News", "Row", "key_of", "merged"]
+__all__ = ["FIRST", "Key", "News", "Row", "key_of", "merged", "pseudonym"]
 
 #: Characters of what people say, and of what customers ask, that are kept.
 _MOST_WORDS, _MOST_ASKED = 500, 300
@@ -143,11 +144,11 @@ class News:
         entry = read_model(LedgerEntry, record.value)
         self._note(record, entry.tenant, entry.request_id)
         group = Group._make(map(stored, group_of(entry)))
-        call = call_of(entry, group)
+        by_user = user_group_of(group, pseudonym(entry.user))
+        call = call_of(entry, group, by_user)
         call.detail = stored(call.detail)
-        trend = trend_of(group)
-        self.groups |= {call.group_id: group, call.route_id: route_of(group)}
-        self.groups[group_id(trend)] = trend
+        for each in (group, route_of(group), trend_of(group), by_user):
+            self.groups[group_id(each)] = each
         key = call.tenant, call.request_id, call.attempt_id, call.started_at
         self.calls[key] = surer(self.calls.get(key), call)
 
@@ -226,11 +227,17 @@ class News:
             "who": line.who,
             "at": millis(line.at),
             "is_example": decision.is_example,
+            "tenant": stored(decision.tenant or line.tenant or DEFAULT_TENANT),
+            "request_id": decision.request_id,
+            "generation": decision.generation,
+            "seconds": None if decision.seconds_spent is None else round(decision.seconds_spent),
         }
 
     def judged(self) -> set[Key]:
         """The requests whose calls are judged again."""
-        return {key[:2] for rows in (self.calls, self.outcomes, self.feedback) for key in rows}
+        decided = {(row["tenant"], row["request_id"]) for row in self.reviews.values()}
+        others = (self.calls, self.outcomes, self.feedback)
+        return decided | {key[:2] for rows in others for key in rows}
 
 
 def _route_in(envelope: Any) -> Mapping[str, str | None]:
@@ -248,6 +255,16 @@ def unit_of(tenant: str, request: Request) -> int:
     """A number for a request's conversation, or for the request itself."""
     named = f"{tenant}\0{request.conversation_id or request.id}".encode()
     return int.from_bytes(hashlib.blake2b(named, digest_size=8).digest(), "big", signed=True)
+
+
+@lru_cache(maxsize=1 << 16)
+def pseudonym(user: str | None) -> str | None:
+    """A user's id as figures show it: masked, with a number that tells apart what looks alike."""
+    shown = _masked(user)
+    if not user or shown == user:
+        return shown
+    number = hashlib.blake2b(user.encode("utf-8", "surrogatepass"), digest_size=4)
+    return f"{shown}-{number.hexdigest()}"
 
 
 def _masked(text: str | None) -> str | None:

@@ -17,6 +17,7 @@ import structlog
 from consumers.readmodel.database import insert_new, upsert
 from consumers.readmodel.news import FIRST, Key, News, Row, key_of, merged
 from consumers.readmodel.tables import (
+    BY_USER,
     CALLS,
     FEEDBACK,
     GROUPS,
@@ -30,7 +31,7 @@ from consumers.readmodel.tables import (
 )
 from consumers.records import Record, record_ref, why_not_taken
 from router.intake.admission import Admission
-from router.reports.measures import FIGURES
+from router.reports.measures import FIGURES, PAID
 from router.reports.quality import Call, End, Group, group_id, judge, surer, trend_of
 from schemas.topics import Topics
 
@@ -50,6 +51,7 @@ _WIDER = 4
 _KEYS_AT_ONCE = 128
 _COLUMNS = tuple(Call.__slots__)
 _own, _values = attrgetter(*OWN), attrgetter(*_COLUMNS)
+_paid = attrgetter(*list(PAID.values())[1:])
 
 
 def take(
@@ -71,6 +73,8 @@ def _write(connection: sa.Connection, news: News) -> None:
     feedback |= latest
     outcomes = {key_of(OUTCOMES, row): row for row in _rows(connection, OUTCOMES, keys)}
     outcomes |= news.outcomes
+    decisions = {row["decision_id"]: row for row in _rows(connection, REVIEWS, keys)}
+    decisions |= news.reviews
     calls: dict[Key, dict[tuple[str, int], Call]] = defaultdict(dict)
     before: dict[tuple[Key, tuple[str, int]], Call] = {}
     for row in _rows(connection, CALLS, keys):
@@ -89,10 +93,13 @@ def _write(connection: sa.Connection, news: News) -> None:
     kinds: dict[Key, dict[int, list[str]]] = defaultdict(lambda: defaultdict(list))
     for row in feedback.values():
         kinds[row["tenant"], row["request_id"]][row["generation"]].append(row["kind"])
+    seconds: dict[Key, dict[int, list[int | None]]] = defaultdict(lambda: defaultdict(list))
+    for row in decisions.values():
+        seconds[row["tenant"], row["request_id"]][row["generation"]].append(row["seconds"])
 
     changes, changed = _Changes(), []
     for request, attempts in calls.items():
-        judge(list(attempts.values()), ends[request], kinds[request])
+        judge(list(attempts.values()), ends[request], kinds[request], seconds[request])
         for which, call in attempts.items():
             former = before.get((request, which))
             if former == call:
@@ -112,28 +119,41 @@ def _write(connection: sa.Connection, news: News) -> None:
     changes.write(connection)
 
 
+#: The figures of latencies.
+_COUNTS = ("count", "sum_us")
+
+
+def _no_figures() -> dict[tuple[int, ...], list[int]]:
+    return defaultdict(lambda: [0] * len(FIGURES))
+
+
 @dataclass(slots=True)
 class _Changes:
     """Changes of the sums of each hour."""
 
-    sums: dict[tuple[int, ...], list[int]] = field(
-        default_factory=lambda: defaultdict(lambda: [0] * len(FIGURES))
-    )
+    sums: dict[tuple[int, ...], list[int]] = field(default_factory=_no_figures)
+    #: The same of each user.
+    by_user: dict[tuple[int, ...], list[int]] = field(default_factory=_no_figures)
     latencies: dict[tuple[int, ...], list[int]] = field(
         default_factory=lambda: defaultdict(lambda: [0, 0])
     )
 
     def count(self, call: Call, sign: int) -> None:
         """Add a call to the sums, or subtract it."""
-        hour = call.started_at // HOUR * HOUR
-        sums = self.sums[hour, call.group_id]
-        sums[0] += sign
-        for no, figure in enumerate(_own(call), 1):
-            if figure:
-                sums[no] += sign * figure
-        spent = self.sums[hour, call.spent_in]
-        spent[-2] += sign
-        spent[-1] += sign * call.own_micros
+        hour, ended = call.started_at // HOUR * HOUR, call.spent_at // HOUR * HOUR
+        own, paid = _own(call), _paid(call)
+        for sums, group, spent_in in (
+            (self.sums, call.group_id, call.spent_in),
+            (self.by_user, call.user_id, call.spent_by),
+        ):
+            for counts, first, figures in (
+                (sums[hour, group], 0, own),
+                (sums[ended, spent_in], len(OWN) + 1, paid),
+            ):
+                counts[first] += sign
+                for no, figure in enumerate(figures, first + 1):
+                    if figure:
+                        counts[no] += sign * figure
         if call.latency_us is not None and call.bucket is not None:
             latency = self.latencies[hour, call.route_id, call.reviewed, call.bucket]
             latency[0] += sign
@@ -142,16 +162,17 @@ class _Changes:
     def write(self, connection: sa.Connection) -> None:
         """Add the changes to the sums, once their groups are stored."""
         trends = _trends(connection, {group for _, group in self.sums})
-        sums = (SUMS, self.sums, FIGURES, sa.and_(SUMS.c.calls == 0, SUMS.c.paid == 0), trends)
-        counts = ("count", "sum_us")
-        is_empty_bucket = LATENCIES.c.count == 0
+        is_empty_sum = sa.and_(SUMS.c.calls == 0, SUMS.c.paid == 0)
         every_group = dict.fromkeys((group for _, group, *_ in self.latencies), 0)
-        latencies = (LATENCIES, self.latencies, counts, is_empty_bucket, every_group)
-        for table, moved, names, is_empty, wider in (sums, latencies):
+        grains, counts, is_empty_bucket = (*GRAINS, *TRENDS), _COUNTS, LATENCIES.c.count == 0
+        sums = (SUMS, self.sums, grains, FIGURES, is_empty_sum, trends)
+        by_user = (SUMS, self.by_user, (BY_USER,), FIGURES, is_empty_sum, trends)
+        latencies = (LATENCIES, self.latencies, grains, counts, is_empty_bucket, every_group)
+        for table, moved, kept, names, is_empty, wider in (sums, by_user, latencies):
             columns, key = table.c.keys(), list(table.primary_key)
             rows = [
                 dict(zip(columns, (grain, *place, *changes), strict=True))
-                for grain in (*GRAINS, *TRENDS)
+                for grain in kept
                 for place, changes in _coarser(moved, grain, wider if grain < 0 else {})
             ]
             upsert(connection, table, rows, adds=names)
@@ -180,7 +201,8 @@ def _coarser(
     `wider` are the groups that groups are counted in.
     """
     coarse: dict[tuple[int, ...], list[int]] = {}
-    span, width = abs(grain), 1 if grain == HOUR else _WIDER
+    span = DAY if grain == BY_USER else abs(grain)
+    width = 1 if grain == HOUR else _WIDER
     for (hour, group, *kind), changes in sums.items():
         if kind:
             kind[-1] = kind[-1] // width * width

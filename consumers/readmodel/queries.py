@@ -4,15 +4,16 @@ Figures of a span come from the sums by day inside it, the sums by hour at its e
 calls where it begins or ends within an hour. So a query takes as long with any history.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import sqlalchemy as sa
 
 from consumers.readmodel.columns import instant, millis, stored
-from consumers.readmodel.projection import GRAINS
+from consumers.readmodel.projection import DAY, GRAINS
 from consumers.readmodel.tables import (
+    BY_USER,
     CALLS,
     FEEDBACK,
     GROUPS,
@@ -21,9 +22,12 @@ from consumers.readmodel.tables import (
     OWN,
     SUMS,
 )
+from router.reports.invoice import AMOUNTS, Booked, LineKey
 from router.reports.measures import (
     FIGURES,
     OUTCOME_COUNTS,
+    PAID,
+    QUALITY_GROUPS,
     By,
     Fixed,
     Row,
@@ -42,6 +46,8 @@ if TYPE_CHECKING:  # it loads every check
 __all__ = [
     "Behind",
     "Failure",
+    "booked_by_call",
+    "booked_by_day",
     "failures",
     "figures_by",
     "figures_over_time",
@@ -61,16 +67,21 @@ def figures_by(
     """The groups' figures, the most expensive first, and their sum.
 
     Calls count that began at or after `since` and before `until`. Their cost counts in the group
-    where their request ended: an answer costs everything that was tried before it.
+    where their request ended, and when its last call began: an answer costs everything that was
+    tried before it. There are latencies by `QUALITY_GROUPS` alone, and no reasons by user.
     """
-    parts = _cover(millis(since), millis(until), GRAINS)
-    sums, latencies = _sums_of(parts), _latencies_of(parts)
+    of_users = "user" in by
+    parts = _cover(millis(since), millis(until), (DAY,) if of_users else GRAINS)
+    sums = _sums_of(parts, of_users=of_users)
     rows: dict[tuple[str, ...], Row] = {}
-    for name, _, figures in _named(connection, by, [sums.c.group_id], sums, FIGURES):
+    keys = [sums.c.group_id, *([(sums.c.at // DAY).label("day")] if "day" in by else [])]
+    for name, _, figures in _named(connection, by, keys, sums, FIGURES):
         rows.setdefault(name, Row(name)).take(figures)
-    keys = [latencies.c.group_id, latencies.c.reviewed, latencies.c.bucket]
-    for name, (reviewed, bucket), latency in _named(connection, by, keys, latencies, _LATENCY):
-        rows.setdefault(name, Row(name)).take_latency(bucket, *latency, reviewed=reviewed)
+    if set(QUALITY_GROUPS).issuperset(by):
+        latencies = _latencies_of(parts)
+        keys = [latencies.c.group_id, latencies.c.reviewed, latencies.c.bucket]
+        for name, (reviewed, bucket), latency in _named(connection, by, keys, latencies, _LATENCY):
+            rows.setdefault(name, Row(name)).take_latency(bucket, *latency, reviewed=reviewed)
     total = Row(("total",))
     for row in rows.values():
         total.add(row)
@@ -145,7 +156,8 @@ class Behind(NamedTuple):
 
     def calls(self, *columns: sa.ColumnElement[Any]) -> sa.Select[Any]:
         """A query for columns of these calls, as far as single calls are still kept."""
-        at, names = CALLS.c.started_at, OUTCOME_COUNTS[self.outcome]
+        names = OUTCOME_COUNTS[self.outcome]
+        at = CALLS.c.spent_at if "paid" in names else CALLS.c.started_at
         query = sa.select(*columns).where(at >= millis(self.since), at < millis(self.until))
         # A parameter in place of the number would keep SQLite from using the partial indexes.
         if flags := [CALLS.c[name] > sa.literal_column("0") for name in names if name in OWN]:
@@ -210,6 +222,43 @@ def _failure(connection: sa.Connection, call: sa.RowMapping) -> Failure:
     )
 
 
+def booked_by_day(
+    connection: sa.Connection, policy: "Policy", since: datetime, until: datetime
+) -> dict[LineKey, Booked]:
+    """What the ledger says by provider, day and model of the policy."""
+    rows, _ = figures_by(connection, ("provider", "day", "model"), policy, since, until)
+    return {row.name: _booked(row) for row in rows if row.calls}
+
+
+def booked_by_call(
+    connection: sa.Connection, ids: Collection[str], since: datetime, until: datetime
+) -> dict[LineKey, Booked]:
+    """What the ledger says by provider and id of the calls of a span that are still kept.
+
+    Calls with these `ids` count that began a day before or after it: a provider has its own clock.
+    """
+    at, first, last = CALLS.c.started_at, millis(since), millis(until)
+    query = (
+        sa.select(CALLS, GROUPS.c.provider)
+        .join(GROUPS, GROUPS.c.group_id == CALLS.c.group_id)
+        .where(at >= first - DAY, at < last + DAY)
+    )
+    lines: dict[LineKey, Booked] = {}
+    for call in connection.execute(query.execution_options(yield_per=1_000)):
+        if first <= call.started_at < last or call.attempt_id in ids:
+            line = lines.setdefault((call.provider, call.attempt_id), Booked())
+            line.add(_booked(call, calls=1).amounts)
+            line.is_estimated |= bool(call.is_estimated)
+    return lines
+
+
+def _booked(row: Any, calls: int | None = None) -> Booked:
+    line, inputs = Booked(), row.input_tokens + row.cache_read_tokens + row.cache_write_tokens
+    amounts = (row.calls if calls is None else calls, inputs, row.output_tokens, row.own_micros)
+    line.add(dict(zip(AMOUNTS, amounts, strict=True)))
+    return line
+
+
 def _then(connection: sa.Connection, call: sa.RowMapping, fixed: Fixed) -> str:
     """What happened after an answer that was fixed."""
 
@@ -253,20 +302,22 @@ def _cover(begin: int, end: int, grains: Sequence[int]) -> list[_Part]:
     return [part for part in parts if part.begin < part.end]
 
 
-def _sums_of(parts: Sequence[_Part]) -> sa.Subquery:
-    """Rows of `at`, a group and all figures."""
-    at, one = CALLS.c.started_at.label("at"), sa.literal(1)
-    own = {"calls": one, **{name: CALLS.c[name] for name in OWN}}
-    spent = {"paid": one, "cost_micros": CALLS.c.own_micros}
-    places = ((CALLS.c.group_id, own), (CALLS.c.spent_in, spent))
-    calls = [
-        sa.select(
-            at, group.label("group_id"), *(counts.get(name, sa.literal(0)) for name in FIGURES)
+def _sums_of(parts: Sequence[_Part], *, of_users: bool = False) -> sa.Subquery:
+    """Rows of `at`, a group and all figures; `of_users`: of the groups of users, by day."""
+    calls, one, none = CALLS.c, sa.literal(1), sa.literal(0)
+    own = {name: calls[name] for name in OWN} | {"calls": one}
+    paid = {name: own[figure] for name, figure in PAID.items()}
+    groups = (calls.user_id, calls.spent_by) if of_users else (calls.group_id, calls.spent_in)
+    queries = [
+        sa.select(at.label("at"), group, *(counts.get(name, none) for name in FIGURES))
+        for at, group, counts in zip(
+            (calls.started_at, calls.spent_at), groups, (own, paid), strict=True
         )
-        for group, counts in places
     ]
     sums = sa.select(SUMS.c.at, SUMS.c.group_id, *(SUMS.c[name] for name in FIGURES))
-    return _union(parts, SUMS, sums, calls)
+    if of_users:
+        parts = [part._replace(grain=BY_USER if part.grain else 0) for part in parts]
+    return _union(parts, SUMS, sums, queries)
 
 
 def _latencies_of(parts: Sequence[_Part]) -> sa.Subquery:
@@ -289,8 +340,9 @@ def _union(
             is_part = sa.and_(table.c.grain == grain, table.c.at >= begin, table.c.at < end)
             queries.append(sums.where(is_part))
         else:
-            is_then = sa.and_(CALLS.c.started_at >= begin, CALLS.c.started_at < end)
-            queries += [query.where(is_then) for query in calls]
+            for query in calls:
+                at = query.selected_columns[0]
+                queries.append(query.where(at >= begin, at < end))
     return sa.union_all(*queries).subquery()
 
 
@@ -304,10 +356,14 @@ def _named(
     """Sums by these keys, the group first: the group's name, the other keys, and the sums."""
     sums = _summed(keys, source, names).subquery()
     groups = GROUPS.c.group_id == sums.c.group_id
-    query = sa.select(*(GROUPS.c[column] for column in by), sums).join(GROUPS, groups)
-    for row in connection.execute(query):
+    names_of = [sums.c.day if kind == "day" else GROUPS.c[kind] for kind in by]
+    for row in connection.execute(sa.select(*names_of, sums).join(GROUPS, groups)):
         numbers = [*map(int, row[len(by) + 1 :])]
-        yield tuple(row[: len(by)]), numbers[: len(keys) - 1], numbers[len(keys) - 1 :]
+        name = tuple(
+            f"{instant(value * DAY):%Y-%m-%d}" if kind == "day" else value
+            for kind, value in zip(by, row, strict=False)
+        )
+        yield name, numbers[: len(keys) - 1], numbers[len(keys) - 1 :]
 
 
 def _summed(

@@ -8,10 +8,11 @@ the topics.
 import sqlalchemy as sa
 
 from consumers.readmodel.columns import always, facts_table, key, positions_table, sometimes
-from router.reports.measures import FIGURES
+from router.reports.measures import FIGURES, PAID
 from router.reports.quality import Call, Group
 
 __all__ = [
+    "BY_USER",
     "CALLS",
     "FACTS",
     "FEEDBACK",
@@ -30,7 +31,7 @@ __all__ = [
 
 SCHEMA = sa.MetaData()
 #: Raised whenever the tables change: they are then rebuilt from the topics.
-_VERSION = "7"
+_VERSION = "8"
 
 FACTS = facts_table("read_facts", SCHEMA)
 POSITIONS = positions_table("read_positions", SCHEMA)
@@ -82,8 +83,8 @@ GROUPS = sa.Table(
     *always(**dict.fromkeys(Group._fields, sa.Text)),
 )
 
-#: Figures of a call in its own group; `paid` and `cost_micros` count where its request ended.
-OWN = tuple(name for name in FIGURES if name not in ("calls", "paid", "cost_micros"))
+#: Figures of a call in its own group; those of `PAID` count where its request ended.
+OWN = tuple(name for name in FIGURES if name not in ("calls", *PAID))
 #: Those of them that few calls have.
 RARE = ("reviewed", "by_model", "by_person", "refusals", "abandoned", "schema_failures")
 _TEXTS = ("step", "tier", "outcome", "detail")
@@ -103,6 +104,7 @@ CALLS = sa.Table(
     *always(**dict.fromkeys(_OTHER, sa.BigInteger)),
     *sometimes(latency_us=sa.BigInteger, bucket=sa.Integer),
     sa.Index("calls_by_time", "started_at"),
+    sa.Index("calls_by_end", "spent_at"),
     # Few calls have these: in a long time they are not found by time alone.
     *(
         sa.Index(f"calls_{name}", "started_at", sqlite_where=has, postgresql_where=has)
@@ -140,10 +142,15 @@ REVIEWS = sa.Table(
     sa.Column("letter", sa.Text, nullable=False, index=True),
     #: `is_example`: kept to test prompts and models with.
     *always(action=sa.Text, who=sa.Text, at=sa.BigInteger, is_example=sa.Boolean),
+    *always(tenant=sa.Text, request_id=sa.Text, generation=sa.BigInteger),
+    #: What it took the reviewer, where the console measured it.
+    *sometimes(seconds=sa.BigInteger),
+    sa.Index("reviews_by_request", "request_id", "tenant"),
 )
 
 #: Sums of calls by group, for spans of `grain` milliseconds that begin at `at`. Where `grain` is
-#: negative, the groups have a task, a tier and a policy only.
+#: negative, the groups have a task, a tier and a policy only. By `BY_USER` each day is counted by
+#: user; these rows are kept as long as single requests.
 SUMS = sa.Table(
     "call_sums",
     SCHEMA,
@@ -163,6 +170,10 @@ LATENCIES = sa.Table(
     *always(count=sa.BigInteger, sum_us=sa.BigInteger),
     sqlite_with_rowid=False,
 )
+
+
+#: A grain that is no span.
+BY_USER = 1
 
 
 def make_tables(connection: sa.Connection) -> None:

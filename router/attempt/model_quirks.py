@@ -12,7 +12,8 @@ from router.reply.reply import Oddity, Reply
 from router.request.signals import measure
 from schemas.request import Request
 
-__all__ = ["adapt_body", "charged", "lacking", "oddities_of", "price_of", "takes", "too_narrow"]
+__all__ = ["adapt_body", "charged", "lacking", "names_model", "oddities_of", "price_of", "takes"]
+__all__ += ["too_narrow"]
 
 #: Below about a thousand tokens no provider caches anything.
 _LEAST_CACHED_CHARS = 4096
@@ -68,7 +69,7 @@ def adapt_body(body: dict[str, Any], model: Model, *, stable: int = 0) -> dict[s
 def oddities_of(reply: Reply, model: Model) -> tuple[Oddity, ...]:
     """All that is odd about a reply, another model's name included."""
     served = reply.served_model
-    if served is None or any(_names(served, name) for name in (model.id, *model.answers_as)):
+    if served is None or any(names_model(served, name) for name in (model.id, *model.answers_as)):
         return reply.oddities
 
     return (*reply.oddities, Oddity.OTHER_MODEL)
@@ -81,7 +82,7 @@ def price_of(reply: Reply, model: Model, policy: Policy) -> Price:
 
     served = reply.served_model or ""
     for other in policy.models.values():
-        if other.provider == model.provider and _names(served, other.id):
+        if other.provider == model.provider and names_model(served, other.id):
             return other.price
     return model.price
 
@@ -100,7 +101,7 @@ def charged(reply: Reply, model: Model, policy: Policy) -> tuple[int, tuple[Oddi
     return min(stated, most), (*odd, Oddity.COST_HIGHER)
 
 
-def _names(served: str, name: str) -> bool:
+def names_model(served: str, name: str) -> bool:
     """True when `served` is this model or a dated version of it."""
     served = served.lower().removeprefix("models/")
     name = name.lower().removeprefix("models/").removesuffix("-latest")

@@ -4,19 +4,21 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 from router.attempt.pricing import cost_micros
 from schemas.base import Tier
 from schemas.usage import Usage
 
 if TYPE_CHECKING:  # it loads every check
-    from router.policy.table import Policy
+    from router.policy.table import Policy, Price
 
 __all__ = [
     "FIGURES",
     "MEASURES",
     "OUTCOME_COUNTS",
+    "PAID",
+    "QUALITY_GROUPS",
     "Alarm",
     "By",
     "Fixed",
@@ -26,6 +28,7 @@ __all__ = [
     "alarms",
     "bucket_of",
     "cost_at",
+    "cost_on",
     "dearest_first",
     "format_figure",
     "format_value",
@@ -36,7 +39,11 @@ __all__ = [
     "values_of",
 ]
 
-By = Literal["task", "tier", "model", "prompt", "reason", "policy"]
+#: The groups that latencies are kept for.
+QualityBy = Literal["task", "tier", "model", "prompt", "reason", "policy"]
+#: What figures are grouped by. Ids of users are unique within a tenant; days are those of UTC.
+By = Literal[QualityBy, "plan", "tenant", "workflow", "release", "provider", "user", "day"]
+QUALITY_GROUPS: Sequence[QualityBy] = get_args(QualityBy)
 #: Who fixed an answer.
 Fixed = Literal["check", "model", "person"]
 Unit = Literal["count", "share", "micros", "ms"]
@@ -78,8 +85,17 @@ class Row:
     #: Actions that were completed without a person's decision, and with one.
     unaided: int = 0
     reviewed: int = 0
-    #: Requests whose first call is in the group.
+    #: Requests that ended here; of those, with several calls for an answer at one tier, and at
+    #: several tiers. A dead letter is an end too, and so is the last call of what is not finished.
     requests: int = 0
+    retried: int = 0
+    fell_back: int = 0
+    #: Requests whose first call for an answer is in the group.
+    begun: int = 0
+    #: How often a person dealt with an answer: for how many seconds, and how often nobody knows.
+    handled: int = 0
+    handled_seconds: int = 0
+    unmeasured: int = 0
     #: What the group's own calls cost, wherever their requests ended.
     own_micros: int = 0
     input_tokens: int = 0
@@ -87,9 +103,13 @@ class Row:
     cache_write_tokens: int = 0
     #: Output, reasoning included.
     output_tokens: int = 0
-    #: Calls of requests that ended here, whatever group they belong to, and their cost.
+    #: Calls of requests that ended here, whatever group they belong to, their cost and tokens.
     paid: int = 0
     cost_micros: int = 0
+    paid_input_tokens: int = 0
+    paid_cache_read_tokens: int = 0
+    paid_cache_write_tokens: int = 0
+    paid_output_tokens: int = 0
     #: Only of a total: what its calls would have cost on the strongest tier's first model.
     strongest_micros: int = 0
     #: Of answers that nobody decided on, by bucket: how many, and the sum in microseconds.
@@ -117,6 +137,11 @@ class Row:
             + self.output_tokens
         )
 
+    @property
+    def paid_input(self) -> int:
+        """Input tokens of all kinds of the requests that ended here."""
+        return self.paid_input_tokens + self.paid_cache_read_tokens + self.paid_cache_write_tokens
+
     def take(self, figures: Iterable[int]) -> None:
         """Add figures, in the order of `FIGURES`."""
         for name, figure in zip(FIGURES, figures, strict=True):
@@ -142,18 +167,27 @@ FIGURES = tuple(
     for column in fields(Row)
     if column.type is int and column.name != "strongest_micros"
 )
+_TOKENS = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens")
+#: The counts that a call adds to where its request ended, and those of the call that they are.
+PAID = {"paid": "calls", "cost_micros": "own_micros", **{f"paid_{name}": name for name in _TOKENS}}
 
 
 def on_strongest(row: Row, policy: "Policy") -> int:
     """What these calls would have cost on the strongest tier's first model, in micro-dollars."""
-    return cost_at(row, policy, list(policy.tiers)[-1])
+    return cost_on(row, policy.models[policy.models_of(list(policy.tiers)[-1])[0]].price)
 
 
 def cost_at(row: Row, policy: "Policy", tier: Tier, task: str | None = None) -> int:
-    """What these calls would have cost on the first model of a tier, in micro-dollars."""
-    names = ("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens")
-    usage = Usage.model_construct(**{name: getattr(row, name) for name in names})
-    return cost_micros(usage, policy.models[policy.models_of(tier, task)[0]].price)
+    """What a group's own calls would have cost on the first model of a tier, in micro-dollars."""
+    price = policy.models[policy.models_of(tier, task)[0]].price
+    return cost_on(row, price, of_ended=False)
+
+
+def cost_on(row: Row, price: "Price", *, of_ended: bool = True) -> int:
+    """What a group's own calls, or all calls of the requests that ended in it, cost at a price."""
+    before = "paid_" if of_ended else ""
+    usage = Usage.model_construct(**{name: getattr(row, f"{before}{name}") for name in _TOKENS})
+    return cost_micros(usage, price)
 
 
 def dearest_first(rows: Iterable[Row]) -> list[Row]:

@@ -31,11 +31,14 @@ __all__ = [
     "route_of",
     "surer",
     "trend_of",
+    "user_group_of",
 ]
 
 #: What a downstream service or a reviewer says when an answer was not good as it was.
 NOT_GOOD = frozenset(("edited", "regenerated", "complaint"))
 _UNKNOWN = "unknown"
+#: Of a call that is for no workflow or no user that anybody named.
+_NONE = "-"
 #: Longest that is counted: three years, in microseconds.
 _LONGEST_US = 10**14
 
@@ -52,6 +55,12 @@ class Group(NamedTuple):
     policy: str
     tenant: str
     plan: str
+    workflow: str
+    #: The digest of the release.
+    release: str
+    provider: str
+    #: Empty, except in the groups that figures of users are kept for.
+    user: str = ""
 
 
 @lru_cache(maxsize=1 << 16)
@@ -79,8 +88,9 @@ class Call:
     #: True where an accepted answer changed that of a weaker model.
     has_changed: bool
     group_id: int
-    #: Its group without tenant and plan, for which latencies are counted.
+    #: Its group without tenant and the like, for which latencies are counted; and with its user.
     route_id: int
+    user_id: int
     own_micros: int
     #: 1 where the cost is a guess of ours: a line that was measured replaces it.
     is_estimated: int
@@ -93,8 +103,10 @@ class Call:
     by_check: int
     schema_failures: int
     refusals: int
-    #: The group in which the request ended, for which the cost counts.
+    #: The groups in which the request ended, and when that call began: where its cost counts.
     spent_in: int
+    spent_by: int
+    spent_at: int
     by_model: int = 0
     by_person: int = 0
     #: 1 where another tier was called afterwards.
@@ -103,8 +115,16 @@ class Call:
     #: 1 where this call completed its request: without a person's decision, or with one.
     unaided: int = 0
     reviewed: int = 0
-    #: 1 for the first call of its request: their sum is the number of requests.
+    #: 1 for the call at which its request ended; of those, see `Row`.
     requests: int = 0
+    retried: int = 0
+    fell_back: int = 0
+    #: 1 for the first call for an answer.
+    begun: int = 0
+    #: How often a person dealt with this answer, and how long.
+    handled: int = 0
+    handled_seconds: int = 0
+    unmeasured: int = 0
     #: From intake to the result, where this call completed its request.
     latency_us: int | None = None
     #: The bucket in which that latency is counted.
@@ -127,11 +147,12 @@ class End(NamedTuple):
     is_reviewed: bool
 
 
-def call_of(entry: LedgerEntry, group: Group) -> Call:
+def call_of(entry: LedgerEntry, group: Group, user_group: Group) -> Call:
     """The call of a ledger line that has its outcome."""
     attempt, usage = entry.attempt, entry.attempt.usage
     is_answer = attempt.step == "answer" and attempt.was_judged
-    number = group_id(group)
+    number, user_id = group_id(group), group_id(user_group)
+    started_at = (attempt.started_at - EARLIEST) // timedelta(milliseconds=1)
     return Call(
         tenant=group.tenant,
         request_id=entry.request_id,
@@ -140,12 +161,13 @@ def call_of(entry: LedgerEntry, group: Group) -> Call:
         attempt_no=attempt.attempt_no,
         step=attempt.step,
         tier=attempt.tier.value,
-        started_at=(attempt.started_at - EARLIEST) // timedelta(milliseconds=1),
+        started_at=started_at,
         outcome=attempt.outcome,
         detail=attempt.detail,
         has_changed=bool(attempt.changes),
         group_id=number,
         route_id=group_id(route_of(group)),
+        user_id=user_id,
         own_micros=attempt.cost_micros,
         is_estimated=int(attempt.is_estimated),
         input_tokens=usage.input_tokens,
@@ -157,6 +179,8 @@ def call_of(entry: LedgerEntry, group: Group) -> Call:
         schema_failures=int(is_answer and attempt.reason is Reason.SCHEMA_FAILED),
         refusals=int(is_answer and attempt.reason is Reason.REFUSED),
         spent_in=number,
+        spent_by=user_id,
+        spent_at=started_at,
     )
 
 
@@ -166,13 +190,19 @@ def surer(earlier: Call | None, later: Call) -> Call:
 
 
 def route_of(group: Group) -> Group:
-    """A group without its tenant and plan."""
-    return group._replace(tenant="", plan="")
+    """A group without what latencies are not told apart by."""
+    return group._replace(tenant="", plan="", workflow="", release="", provider="")
 
 
 def trend_of(group: Group) -> Group:
     """The group's task, tier and policy, for which figures over time are counted."""
-    return Group(group.task, group.tier, "", "", "", group.policy, "", "")
+    nothing = Group(*[""] * len(Group._fields))
+    return nothing._replace(task=group.task, tier=group.tier, policy=group.policy)
+
+
+def user_group_of(group: Group, user: str | None) -> Group:
+    """A group of one user, whatever became of its answers."""
+    return group._replace(reason="", user=user or _NONE)
 
 
 def group_of(entry: LedgerEntry) -> Group:
@@ -186,6 +216,9 @@ def group_of(entry: LedgerEntry) -> Group:
         policy=attempt.policy_version,
         tenant=entry.tenant,
         plan=entry.plan or _UNKNOWN,
+        workflow=entry.workflow or _NONE,
+        release=attempt.policy_digest or _UNKNOWN,
+        provider=attempt.provider,
     )
 
 
@@ -198,33 +231,65 @@ def end_of(result: Result) -> End:
 
 
 def judge(
-    calls: Sequence[Call], ends: Mapping[int, End], feedback: Mapping[int, Collection[str]]
+    calls: Sequence[Call],
+    ends: Mapping[int, End],
+    feedback: Mapping[int, Collection[str]],
+    decisions: Mapping[int, Sequence[int | None]],
 ) -> None:
-    """Set what became of all calls of one request, by its results and feedback.
+    """Set what became of all calls of one request, by its results, feedback and decisions.
 
-    Both are given by generation. What was set before is overwritten.
+    All are given by generation; of a decision, the seconds that it took its reviewer. What was set
+    before is overwritten.
     """
     generations: dict[int, list[Call]] = defaultdict(list)
-    ordered = sorted(calls, key=lambda call: (call.attempt_no, call.attempt_id, call.started_at))
+    ordered = sorted(calls, key=_order)
     for call in ordered:
         if call.step == "answer":
             generations[call.generation].append(call)
     for generation, answers in generations.items():
-        _judge_answers(answers, ends.get(generation), feedback.get(generation, ()))
-    answered = (call for answers in generations.values() for call in answers)
-    last = max(answered, key=_rank, default=None)
+        kinds = feedback.get(generation, ())
+        _judge_answers(answers, ends.get(generation), kinds)
+        _count_people(answers, kinds, decisions.get(generation, ()))
+    answered = [call for call in ordered if call.step == "answer"]
+    last = max(answered or ordered, key=_rank)
+    by_tier = {(call.generation, call.tier) for call in answered}
+    retried, fell_back = len(by_tier) < len(answered), len(by_tier) > len(generations)
     for call in ordered:
-        call.spent_in = (last or call).group_id
-        call.requests = int(call is ordered[0])
+        call.spent_in, call.spent_by, call.spent_at = last.group_id, last.user_id, last.started_at
+        is_last = call is last
+        call.requests = int(is_last)
+        call.retried, call.fell_back = int(is_last and retried), int(is_last and fell_back)
+        call.begun = int(call is next(iter(answered), None))
+
+
+def _order(call: Call) -> tuple[int, str, int]:
+    return call.attempt_no, call.attempt_id, call.started_at
 
 
 def _rank(call: Call) -> tuple[int, int, int, str, int]:
     """Ranks highest the call at which a request ended: its answer, else its very last attempt."""
-    return call.completed, call.generation, call.attempt_no, call.attempt_id, call.started_at
+    return call.completed, call.generation, *_order(call)
+
+
+def _count_people(
+    answers: Sequence[Call], kinds: Iterable[str], decisions: Sequence[int | None]
+) -> None:
+    """Book the time of people on the last answer: of decisions, else of who mended it elsewhere."""
+    seconds = decisions or [None] * (not NOT_GOOD.isdisjoint(kinds))
+    for call in answers:
+        spent = seconds if call is answers[-1] else ()
+        call.handled = len(spent)
+        call.handled_seconds = sum(each or 0 for each in spent)
+        call.unmeasured = sum(each is None for each in spent)
 
 
 def _judge_answers(answers: Sequence[Call], end: End | None, kinds: Iterable[str]) -> None:
     good = None
+    ended_by = end.published if end is not None else None
+    # Of two calls with the id of one attempt, the later one is what was published.
+    published = [
+        no for no, call in enumerate(answers) if call.answers and call.attempt_id == ended_by
+    ]
     for no, call in enumerate(answers):
         later = answers[no + 1 :]
         is_changed = any(other.has_changed for other in later)
@@ -232,7 +297,7 @@ def _judge_answers(answers: Sequence[Call], end: End | None, kinds: Iterable[str
         call.escalated = int(call.answers and any(other.tier != call.tier for other in later))
         call.by_person = call.abandoned = call.unaided = call.reviewed = 0
         call.latency_us = call.bucket = None
-        if call.answers and end is not None and call.attempt_id == end.published:
+        if end is not None and no in published[-1:]:
             _complete(call, end)
         if call.outcome == "accepted" and not call.by_model:
             good = call  # the last one is the answer that people saw

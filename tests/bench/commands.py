@@ -37,7 +37,8 @@ _TIERLINE = (sys.executable, "-c", _PROGRAM)
 _READING: Sequence[Sequence[str]] = (
     ("quality",),
     ("quality", "--failures"),
-    ("quality", "--bill"),
+    ("spend",),
+    ("report",),
     ("results",),
     ("results", "--last", "20"),
     ("dead-letters", "list"),

@@ -1,4 +1,4 @@
-"""The read model: how fast it catches up, and what a view of the dashboard costs over 30 days."""
+"""The read model: how fast it catches up, and what views and `spend` cost over 30 days."""
 
 import asyncio
 import random
@@ -33,6 +33,7 @@ from consumers.settings import KafkaSettings, Settings
 from schemas.base import EARLIEST, Tier
 from schemas.reasons import Reason
 from schemas.usage import Usage
+from tests.bench.commands import run_command
 from tests.bench.harness import PARTITIONS, Measured, settings_for, sized
 from tests.builders import a_request, a_route, an_assignment
 from tests.postgres import postgres
@@ -47,6 +48,8 @@ REQUESTS = sized(20_000, 40)
 CALLS_A_DAY = sized(33_334, 40)
 DAYS, HISTORY = 30, sized(360, 60)
 VIEWS = sized(20, 2)
+USERS = 5_000
+_SPENT_BY = ("task,tier", "day", "workflow", "user", "user,task,day", "release,prompt")
 _TASKS = ("support_answer", "extraction", "summarization", "triage", "classification")
 _PLANS = ("free", "standard", "enterprise")
 
@@ -69,12 +72,13 @@ async def measure_readmodel(bootstrap: str) -> list[Measured]:
                     rates.append(count / (time.perf_counter() - began))
             name = f"{kind}: records a second, catching up with {count}"
             found.append(Measured(name, rates, "/s", ">= 5000" if kind == "SQLite" else "-"))
-            async with open_store(url_of("views")) as store:
-                found += [one async for one in _views(kind, store, settings)]
+            url = url_of("views")
+            async with open_store(url) as store:
+                found += [one async for one in _views(kind, store, settings, url)]
     return found
 
 
-async def _views(kind: str, store: Store, settings: Settings) -> AsyncIterator[Measured]:
+async def _views(kind: str, store: Store, settings: Settings, url: str) -> AsyncIterator[Measured]:
     """The page over 30 days, with those days in the store and with a year behind them."""
     clients, rules = Clients(settings.kafka), load_rules(settings)
     topics = settings.kafka.topics
@@ -110,6 +114,11 @@ async def _views(kind: str, store: Store, settings: Settings) -> AsyncIterator[M
                     name = f"{kind}: requests with the outcome {outcome}, of {days} days"
                     yield Measured(name, times, "ms", "<= 300")
         keeping.cancel()
+    for by in _SPENT_BY:
+        words = ("spend", "--since", f"{DAYS}d", "--by", by, "--store", url)
+        seconds = [(await run_command(settings, words)).seconds for _ in range(3)]
+        name = f"{kind}: the command spend --by {by} over {DAYS * CALLS_A_DAY} calls"
+        yield Measured(name, seconds, "s", "<= 1")
 
 
 async def _view(http: httpx.AsyncClient, path: str) -> float:
@@ -132,6 +141,7 @@ def _copy_day(connection: Connection, day: int, *, with_calls: bool) -> None:
         at = CALLS.c.started_at
         changed = {
             "started_at": at - earlier,
+            "spent_at": CALLS.c.spent_at - earlier,
             "attempt_id": cast(CALLS.c.attempt_id, String) + literal(f".{day}"),
             "request_id": cast(CALLS.c.request_id, String) + literal(f".{day}"),
         }
@@ -176,7 +186,8 @@ def _records(calls: int, begin: datetime, span: timedelta) -> Iterator[Any]:
                 a_line(2, **who, **call, tier=Tier.BALANCED),
             ]
         count += len(told)
-        told = [one.model_copy(update={"task": task, "plan": plan}) for one in told]
+        whom = {"plan": plan, "user": f"user-{dice.randrange(USERS)}", "workflow": f"flow-{plan}"}
+        told = [one.model_copy(update={"task": task, **whom}) for one in told]
         latency = {"intake_ms": 1.0, "queue_ms": 1.0, "model_ms": 1.0, "own_ms": 1.0}
         latency["total_ms"] = round(dice.lognormvariate(7.5, 0.8), 1)
         told.append(a_result(1 + climbs, **who, latency=latency))

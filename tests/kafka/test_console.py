@@ -35,6 +35,7 @@ from router.review.audit import broken
 from schemas.base import EARLIEST
 from tests.kafka.console_flow import HERE, TEXT, Bearer, Browser, console, looks
 from tests.kafka.flow import request
+from tests.kafka.test_readmodel import run_command
 from tests.tables import behind
 
 pytestmark = [pytest.mark.kafka, pytest.mark.anyio]
@@ -536,6 +537,11 @@ async def test_the_dashboard_says_what_the_command_line_says(
         api = (await browser.get("/api/dashboard")).json()
         assert api["total"] == dict(values_of(total))
         assert len(api["rows"]) == len(rows)
+        spent, _ = await run_command(settings, "spend", "--json")
+        for row, shown in zip(orjson.loads(spent)["rows"], api["rows"], strict=True):
+            both = row.keys() & shown.keys()
+            assert {name: row[name] for name in both} == {name: shown[name] for name in both}
+            assert both >= {"calls", "spend", "own calls", "completed", "per completed"}
         bill = (await browser.get("/api/dashboard/bill?span=1h")).json()
         assert (bill["before_micros"], bill["now_micros"]) == (0, total.cost_micros)
         table = (await browser.get("/dashboard.csv")).text.splitlines()

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 from confluent_kafka import Producer
 from sqlalchemy import Connection, func, select
@@ -22,6 +24,7 @@ from consumers.runtime.clients import Clients
 from consumers.runtime.topic_reader import topic_reader
 from consumers.runtime.topics import ensure_topics
 from consumers.settings import Settings
+from schemas.attempt import LedgerEntry
 from schemas.base import Tier
 from schemas.errors import TierlineError
 from schemas.reasons import Reason
@@ -164,25 +167,70 @@ async def test_commands_read_a_store_on_and_say_how_to_keep_one(
     await _fill(settings, range(30))
     url = f"sqlite:///{tmp_path}/figures.db"
     asked = ("quality", "--since", "365d", "--json")
-    alone, hint = await _run(settings, *asked)
+    alone, hint = await run_command(settings, *asked)
     assert "--store" in hint
     assert '"calls": 40' in alone
-    kept, hint = await _run(settings, *asked, "--store", url)
+    kept, hint = await run_command(settings, *asked, "--store", url)
     assert (kept.splitlines()[2:], hint) == (alone.splitlines()[2:], "")
     await _fill(settings, range(30, 60))
-    more, _ = await _run(settings, *asked, TIERLINE_STORE__URL=url)
+    more, _ = await run_command(settings, *asked, TIERLINE_STORE__URL=url)
     assert '"calls": 80' in more
-    ids, _ = await _run(settings, *asked[:3], "--ids", "by person")
+    ids, _ = await run_command(settings, *asked[:3], "--ids", "by person")
     assert len(ids.splitlines()) == 20
     # They are older than single requests are kept there.
-    ids, _ = await _run(settings, *asked[:3], "--ids", "by person", "--store", url)
+    ids, _ = await run_command(settings, *asked[:3], "--ids", "by person", "--store", url)
     assert ids == ""
-    advised, _ = await _run(settings, "policy", "advise", "--json", *asked[1:3], "--store", url)
+    advised, _ = await run_command(
+        settings, "policy", "advise", "--json", *asked[1:3], "--store", url
+    )
     assert "one model is probably enough" in advised
     assert "right: {low: 0." in advised
+    page = tmp_path / "report.html"
+    await run_command(settings, "report", *asked[1:3], "--html", str(page), "--store", url)
+    written = page.read_text("utf-8")
+    assert "uPlot" in written
+    assert written.count('<figure class="card plot"') >= 4
+    assert re.findall(r"""(?:src|href)=["'](?!#)""", written) == []
+    worksheet, _ = await run_command(
+        settings, "report", *asked[1:3], "--section", "worksheet", "--csv", "--store", url
+    )
+    assert worksheet.startswith('"workflow","task","first tier"')
 
 
-async def _run(settings: Settings, *words: str, **variables: str) -> tuple[str, str]:
+async def test_an_invoice_is_compared_with_the_ledger(settings: Settings, tmp_path: Path) -> None:
+    await _fill(settings, range(6))
+    bill = tmp_path / "bill.jsonl"
+    lines = [(call.attempt.attempt_id, call.attempt.cost_micros) for call in _booked(range(6))]
+    told = [*lines[1:-1], (lines[-1][0], lines[-1][1] + 2), ("r-9.1.1", 5)]
+    bill.write_text(
+        "".join(f'{{"attempt_id": "{id_}", "cost_micros": {cost}}}\n' for id_, cost in told)
+    )
+    words = ("bill", "check", str(bill), "--json")
+    out, _ = await run_command(settings, *words, code=1)
+    statuses = {row["call"]: row["status"] for row in orjson.loads(out)["rows"]}
+    assert statuses == {
+        lines[0][0]: "only the ledger",
+        lines[-1][0]: "differs",
+        "r-9.1.1": "only the invoice",
+    }
+    day, cost = f"{NOON:%Y-%m-%d}", sum(cost for _, cost in lines)
+    bill.write_text(f"When,Model,USD\n{day},sim-small,{cost / 1e6:f}\n")
+    out, _ = await run_command(
+        settings, *words, "--map", "day=When,model=Model,dollars=USD", "--all", code=1
+    )
+    statuses = {row["model"]: row["status"] for row in orjson.loads(out)["rows"]}
+    assert statuses == {"sim-small": "differs", "sim-medium": "only the ledger"}
+
+
+def _booked(requests: range) -> list[LedgerEntry]:
+    """The ledger of these requests."""
+    written = [what for number in requests for what in _told(number)]
+    return [what for what in written if isinstance(what, LedgerEntry)]
+
+
+async def run_command(
+    settings: Settings, *words: str, code: int = 0, **variables: str
+) -> tuple[str, str]:
     """What a command prints, and what it says on standard error."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "consumers.cli.main", *words),
@@ -198,7 +246,7 @@ async def _run(settings: Settings, *words: str, **variables: str) -> tuple[str, 
     )
     async with asyncio.timeout(_LIMIT):
         out, said = await process.communicate()
-    assert process.returncode == 0, said.decode()
+    assert process.returncode == code, said.decode()
     return out.decode(), said.decode()
 
 

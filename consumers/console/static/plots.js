@@ -61,7 +61,8 @@
 
   // A drag chooses a time for the whole page.
   function choose(plot, { rows, times }) {
-    if (plot.select.width < 8) return;
+    // A page that was saved shows one time.
+    if (plot.select.width < 8 || !window.location.protocol.startsWith("http")) return;
     const ends = [plot.select.left, plot.select.left + plot.select.width].map((at) => plot.posToVal(at, "x"));
     const row = (end) => rows[Math.max(times.findLastIndex((time) => time <= end), 0)];
     const query = new URLSearchParams(window.location.search);

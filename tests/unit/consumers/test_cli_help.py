@@ -148,6 +148,7 @@ def test_what_reads_loads_only_what_it_needs(words: str, unneeded: set[str]) -> 
         ("quality", "sqlalchemy", "console"),
         ("policy advise", "sqlalchemy", "console"),
         ("policy publish --why new --trial 14d", "sqlalchemy", "console"),
+        ("prices check", "genai_prices", "prices"),
         ("policy keygen ann --file NEW", "cryptography", "signing"),
     ],
 )

@@ -36,6 +36,7 @@ class _Call:
     is_reviewed: bool = False
     is_escalated: bool = False
     is_abandoned: bool = False
+    is_handled: bool = False
 
     @property
     def attempt(self) -> Attempt:
@@ -73,10 +74,7 @@ class Plain:
         requests: dict[RequestKey, list[_Call]] = defaultdict(list)
         for call in self._calls.values():
             requests[call.entry.key].append(call)
-        self._requests = [
-            sorted(calls, key=lambda one: (one.attempt.attempt_no, one.attempt.call_id))
-            for calls in requests.values()
-        ]
+        self._requests = [sorted(calls, key=_order) for calls in requests.values()]
         for calls in self._requests:
             for generation in {one.entry.generation for one in calls}:
                 self._judge([one for one in calls if one.entry.generation == generation])
@@ -87,6 +85,8 @@ class Plain:
             return
         which = answers[0].entry.key, answers[0].entry.generation
         result, said = self._results.get(which), self._said.get(which, set())
+        answers[-1].is_handled = bool(_NOT_GOOD & said)
+        judged = {one.attempt.attempt_id: one for one in answers if one.attempt.was_judged}
         for no, call in enumerate(answers):
             later = [one.attempt for one in answers[no + 1 :]]
             if not call.attempt.was_judged:
@@ -97,7 +97,7 @@ class Plain:
             elif any(one.changes for one in later):
                 call.fixed = "model"
             if result and result.response:
-                call.is_completed = call.attempt.attempt_id == result.response.request_id
+                call.is_completed = judged.get(result.response.request_id) is call
         good = [one for one in answers if one.attempt.outcome == "accepted" and not one.fixed]
         for call in good[-1:]:
             call.fixed = "person" if _NOT_GOOD & said else None
@@ -119,30 +119,32 @@ class Plain:
         for calls in self._requests:
             ends = [one for one in calls if one.attempt.step == "answer"]
             end = max(
-                ends,
-                key=lambda one: (
-                    one.is_completed,
-                    one.entry.generation,
-                    one.attempt.attempt_no,
-                    one.attempt.call_id,
-                ),
-                default=None,
+                ends or calls, key=lambda one: (one.is_completed, one.entry.generation, _order(one))
             )
             for call in calls:
                 if since <= call.attempt.started_at < until:
-                    self._count(found[call.name(by)], call, is_first=call is calls[0])
-                    spent = found[(end or call).name(by)].counts
-                    spent["paid"] += 1
-                    spent["cost_micros"] += call.attempt.cost_micros
+                    self._count(found[call.name(by)], call)
+                if since <= end.attempt.started_at < until:
+                    _pay(found[end.name(by)].counts, call.attempt)
+            if since <= end.attempt.started_at < until:
+                tiers = {(one.entry.generation, one.attempt.tier) for one in ends}
+                generations = {generation for generation, _ in tiers}
+                counts = found[end.name(by)].counts
+                counts["requests"] += 1
+                counts["retried"] += len(tiers) < len(ends)
+                counts["fell_back"] += len(tiers) > len(generations)
+            if ends and since <= ends[0].attempt.started_at < until:
+                found[ends[0].name(by)].counts["begun"] += 1
         return found
 
     @staticmethod
-    def _count(figures: Figures, call: _Call, *, is_first: bool) -> None:
+    def _count(figures: Figures, call: _Call) -> None:
         attempt, usage = call.attempt, call.attempt.usage
         is_answer = attempt.step == "answer" and attempt.was_judged
         moved = {
             "calls": 1,
-            "requests": is_first,
+            "handled": call.is_handled,
+            "unmeasured": call.is_handled,
             "own_micros": attempt.cost_micros,
             "input_tokens": usage.input_tokens,
             "output_tokens": usage.output_side,
@@ -165,3 +167,15 @@ class Plain:
         if call.latency_ms is not None:
             times = figures.waits_ms if call.is_reviewed else figures.latencies_ms
             times.append(call.latency_ms)
+
+
+def _order(call: _Call) -> tuple[int, str, datetime]:
+    return call.attempt.attempt_no, call.attempt.attempt_id, call.attempt.started_at
+
+
+def _pay(counts: dict[str, int], attempt: Attempt) -> None:
+    usage = attempt.usage
+    counts["paid"] += 1
+    counts["cost_micros"] += attempt.cost_micros
+    counts["paid_input_tokens"] += usage.input_tokens
+    counts["paid_output_tokens"] += usage.output_side

@@ -164,11 +164,9 @@ def test_spend_is_what_the_receipts_say_and_adds_up_to_the_ledger(data: st.DataO
             result = _receipt(request_id, [line.attempt for line in lines], answers[-1])
             events.append(result)
             paid = result.router.cost_micros
-        if answers:
-            receipts[str(answers[-1].task), answers[-1].attempt.tier] += paid
-            continue
-        for line in lines:  # nothing was tried yet
-            receipts[str(line.task), line.attempt.tier] += line.attempt.cost_micros
+        if lines:  # where nothing was tried yet, the last call counts
+            end = (answers or lines)[-1]
+            receipts[str(end.task), end.attempt.tier] += paid
     with tables(events) as found:
         rows, total = rows_of(found, ("task", "tier"))
 
