@@ -13,24 +13,29 @@ from router.money.book import Book
 from router.policy.caps import amount_text
 from schemas.topics import state_topic
 
-__all__ = ["in_words", "read_accounts", "row_of"]
+__all__ = ["in_words", "key_words", "read_accounts", "read_books", "row_of"]
 
 #: The figures of a row that are amounts of its cap's unit.
 _AMOUNTS = ("limit", "granted", "confirmed", "spent", "reserved", "free", "forecast")
 #: No forecast is made before so much of a window has passed.
 _LEAST_SHARE = 0.02
+#: From which share on an account is nearly full.
+_NEARLY = 0.8
 
 
 async def read_accounts(clients: Clients, now: datetime) -> Sequence[Account]:
     """The accounts of all windows that are not over, the fullest first. Raises KafkaError."""
+    accounts = [each for book in await read_books(clients) for each in book.accounts(now)]
+    return sorted(accounts, key=_fullness, reverse=True)
+
+
+async def read_books(clients: Clients) -> Sequence[Book]:
+    """The books of all partitions as they are now, to be read alone. Raises KafkaError."""
     topic = clients.settings.topics.name(state_topic("admit").name)
     async with topic_reader(clients, [topic]) as reader:
         partitions, _ = (await reader.counts()).get(topic, (0, 0))
-    accounts: list[Account] = []
-    for number in range(partitions):
-        values = await stored_values(clients, Source(topic, number))
-        accounts += Book(StatePart(values)).accounts(now)
-    return sorted(accounts, key=_fullness, reverse=True)
+    places = [Source(topic, number) for number in range(partitions)]
+    return [Book(StatePart(await stored_values(clients, place))) for place in places]
 
 
 def row_of(account: Account, now: datetime) -> dict[str, Any]:
@@ -49,6 +54,7 @@ def row_of(account: Account, now: datetime) -> dict[str, Any]:
         "free": max(account.free, 0),
         "forecast": _forecast(account, now),
         "open": account.open,
+        "level": _level(account),
     }
 
 
@@ -58,12 +64,12 @@ def in_words(account: Account, now: datetime) -> dict[str, object]:
     amounts = {
         name: "" if row[name] is None else amount_text(row[name], account.unit) for name in _AMOUNTS
     }
-    used = f"{_fullness(account):.0%}" + (" full" if account.free <= 0 else "")
+    used = f"{_fullness(account):.0%} {row['level']}".strip()
     until = "" if "request" in account.key else f"{account.end:%Y-%m-%d %H:%M} UTC"
-    return {**row, **amounts, "key": _key_words(account), "used": used, "until": until}
+    return {**row, **amounts, "key": key_words(account), "used": used, "until": until}
 
 
-def _key_words(account: Account) -> str:
+def key_words(account: Account) -> str:
     """Whose account it is."""
     named = (f"{scope} {value or '(none)'}" for scope, value in account.key.items())
     return ", ".join(named) or "everything"
@@ -72,6 +78,12 @@ def _key_words(account: Account) -> str:
 def _fullness(account: Account) -> float:
     taken = account.spent + account.reserved
     return taken / account.allowed if account.allowed > 0 else float(taken > 0)
+
+
+def _level(account: Account) -> str:
+    if account.free <= 0:
+        return "full"
+    return "nearly full" if _fullness(account) >= _NEARLY else ""
 
 
 def _forecast(account: Account, now: datetime) -> int | None:

@@ -52,6 +52,7 @@ PARTIES: Sequence[Party] = (
             "llm.feedback",
             "llm.status",
             "llm.policy",
+            "llm.state.admit",
         ),
         writes=("llm.escalations", "llm.review", "llm.policy"),
         has_strikes=True,

@@ -8,6 +8,7 @@ from fastapi.staticfiles import StaticFiles
 
 from consumers.console.attempts import Attempts
 from consumers.console.auth import Authenticator, only_ones_own
+from consumers.console.budget_routes import add_budget_routes
 from consumers.console.bulk import Bulk
 from consumers.console.case_routes import add_case_routes
 from consumers.console.dashboard import Figures, add_dashboard
@@ -65,6 +66,7 @@ def console_app(
     add_job_routes(routes, reviews, bulk, pages)
     add_request_routes(routes, reviews, figures.model, pages)
     add_dashboard(routes, reviews, figures, pages)
+    add_budget_routes(routes, figures.model.clients, pages, reviews.clock)
     add_live(routes, Live(authenticator, reviews, figures.model))
     add_policy_routes(routes, reviews, figures.model, pages)
     add_flow_routes(routes, reviews, processes or Processes(), pages)

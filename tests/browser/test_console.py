@@ -189,7 +189,7 @@ def test_every_text_stands_out_and_a_narrow_window_shows_all(
     for width in (1280, 360):
         page.set_viewport_size({"width": width, "height": 800})
         for path in (
-            *("/cases", "/groups", "/dashboard", "/policy", "/flow"),
+            *("/cases", "/groups", "/dashboard", "/budgets", "/policy", "/flow"),
             *(f"/cases/{place}", "/cases/nowhere"),
         ):
             page.goto(served.url + path)

@@ -30,6 +30,7 @@ _LISTS = {
     "jobs": "/jobs",
     "job-new": "/jobs/new",
     "audit": "/audit",
+    "budgets": "/budgets",
     "policy": "/policy",
     "flow": "/flow",
 }

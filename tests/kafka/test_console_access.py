@@ -15,8 +15,14 @@ from consumers.console.dashboard import Figures
 from consumers.console.security import is_loopback
 from consumers.console.store import CaseFilter
 from consumers.runtime.clients import Clients
+from consumers.runtime.keyed_state import StatePart
+from consumers.runtime.publisher import publisher
 from consumers.settings import Settings
 from consumers.sign_in_settings import TokenSettings
+from router.money.book import GRACE, Book, Wanted
+from router.policy.caps import Cap, Facts, NamedCap
+from schemas.base import LATEST, Tier
+from schemas.topics import state_topic
 from tests.kafka.console_flow import HERE, SECRET, TEXT, Browser, console
 from tests.kafka.flow import request
 
@@ -35,6 +41,7 @@ _ROUTES = (
     ("GET", "/dashboard/bill", Role.VIEWER),
     ("GET", "/dashboard/plots/rates.csv", Role.VIEWER),
     ("GET", "/requests?outcome=called&tier=low", Role.VIEWER),
+    ("GET", "/budgets", Role.VIEWER),
     ("GET", "/policy", Role.VIEWER),
     ("POST", "/policy/where", Role.VIEWER),
     ("GET", "/flow", Role.OPERATOR),
@@ -87,6 +94,7 @@ _ROUTES = (
     ("GET", "/api/export.jsonl", Role.OPERATOR),
     ("GET", "/api/dashboard", Role.VIEWER),
     ("GET", "/api/dashboard/bill", Role.VIEWER),
+    ("GET", "/api/budgets", Role.VIEWER),
     ("GET", "/api/policy", Role.VIEWER),
     ("POST", "/api/policy/where", Role.VIEWER),
     ("GET", "/api/flow", Role.OPERATOR),
@@ -203,6 +211,47 @@ async def test_a_session_does_not_outlive_what_it_began_with(
         lowered.http.cookies.update(browser.http.cookies)
         assert "token · viewer" in (await lowered.get("/cases")).text
         assert (await lowered.get("/dashboard")).status_code == 403  # limited to a tenant now
+
+
+async def test_who_sees_one_tenant_sees_no_budget_of_another_and_none_that_tenants_share(
+    settings: Settings, tmp_path: Path
+) -> None:
+    state = StatePart({})
+    cap = {"per": "month", "dollars": "1", "at_cap": "hold", "because": "A test."}
+    used = {"acme": 1_000_000, "globex": 850_000, "initech": 10}
+    for tenant, micros in used.items():
+        facts = Facts(tenant, "free", Tier.LOW, tenant)
+        scoped = NamedCap("by_tenant", Cap.model_validate({**cap, "scope": ["tenant"]}))
+        shared = NamedCap("shared", Cap.model_validate({**cap, "dollars": "9"}))
+        now, wanted = clock.now(), Wanted(micros, micros, 0, 0)
+        _ = Book(state).reserve([scoped, shared], facts, wanted, tenant, LATEST - GRACE, now)
+    async with console(settings, tmp_path, has_sign_in=True) as running:
+        topic = settings.kafka.topics.name(state_topic("admit").name)
+        async with publisher(Clients(settings.kafka)) as out:
+            for key, value in state.values.items():
+                _ = await (await out.publish(topic, value, key=key, partition=1))
+        everybody, limited = Browser(running.app), Browser(running.app)
+        await everybody.come_in("viewer")
+        await limited.come_in("viewer", ["acme", "other-of-ours"])
+
+        async def budgets(browser: Browser) -> list[tuple[str, str, str]]:
+            rows = (await browser.get("/api/budgets")).json()["budgets"]
+            return [(row["cap"], row["key"].get("tenant", ""), row["level"]) for row in rows]
+
+        own = ("by_tenant", "acme", "full")
+        nearly = ("by_tenant", "globex", "nearly full")
+        assert await budgets(everybody) == [
+            *(own, nearly, ("shared", "", "")),
+            ("by_tenant", "initech", ""),
+        ]
+        assert await budgets(limited) == [own]
+        page = (await everybody.get("/budgets")).text
+        assert 'class="tag bad">100% full<' in page
+        assert 'class="tag warn">85% nearly full<' in page
+        assert 'href="/budgets"' in page
+        page = (await limited.get("/budgets")).text
+        assert "tenant acme" in page
+        assert not re.search("globex|initech|shared", page)
 
 
 async def test_who_sees_one_tenant_finds_nothing_of_another(
