@@ -13,7 +13,6 @@ import orjson
 
 from router.money.windows import window_of
 from router.policy.caps import Facts, NamedCap, Scope, Unit
-from schemas.base import EARLIEST
 from schemas.money import Grant
 
 __all__ = [
@@ -28,6 +27,7 @@ __all__ = [
     "micros_of",
     "open_account",
     "over_at",
+    "place_of",
     "read_account",
 ]
 
@@ -146,17 +146,29 @@ def open_account(
 ) -> Account:
     """The account of a cap that a request falls into, with the cap's present limit."""
     name, cap = named
-    key: dict[str, str | None] = {scope: getattr(facts, scope) for scope in cap.kept_by}
-    window = window_of(cap.per, cap.zone, now)
-    start, end = window
+    start, end = window_of(cap.per, cap.zone, now)
     if cap.per == "request":
-        key["request"], start, end = facts.request, EARLIEST, deadline + GRACE
-    whose = [name, [*key.items()]]
-    place = ACCOUNT + orjson.dumps([*whose, cap.unit, cap.per, cap.zone, micros_of(start)])
-    account = Account(name, cap.unit, key, start, end, place, orjson.dumps(whose))
+        end = deadline + GRACE
+    key = _key_of(named, facts)
+    line = orjson.dumps([name, [*key.items()]])
+    place = place_of(named, facts, now)
+    account = Account(name, cap.unit, key, start, end, place, line)
     _fill(account, state, now)
     account.limit, account.end = cap.limit, max(account.end, end)
     return account
+
+
+def place_of(named: NamedCap, facts: Facts, at: datetime) -> bytes:
+    """The key in the state of the account that a request falls into which comes at that time."""
+    name, cap = named
+    start = window_of(cap.per, cap.zone, at).start
+    whose = [name, [*_key_of(named, facts).items()]]
+    return ACCOUNT + orjson.dumps([*whose, cap.unit, cap.per, cap.zone, micros_of(start)])
+
+
+def _key_of(named: NamedCap, facts: Facts) -> dict[str, str | None]:
+    key: dict[str, str | None] = {scope: getattr(facts, scope) for scope in named.cap.kept_by}
+    return {**key, "request": facts.request} if named.cap.per == "request" else key
 
 
 def read_account(state: State, place: bytes, now: datetime) -> Account | None:

@@ -21,6 +21,7 @@ from router.money.accounts import (
     is_closed,
     micros_of,
     open_account,
+    over_at,
     read_account,
 )
 from router.money.waiting import RESERVED, Confirmed, Full, Held, Waiting
@@ -149,6 +150,14 @@ class Book(Waiting):
         for place in [key for key in self.state.values if key.startswith(ACCOUNT)]:
             if (account := read_account(self.state, place, now)) is not None:
                 yield account
+
+    def reservations(self) -> Mapping[str, datetime]:
+        """The open reservations by their ids, with when each ends that nobody settles."""
+        return {
+            place[len(RESERVED) :].decode(): instant_of(over_at(value))
+            for place, value in self.state.values.items()
+            if place.startswith(RESERVED)
+        }
 
     def _end(
         self, place: bytes, value: bytes, now: datetime, spent: Mapping[str, int]

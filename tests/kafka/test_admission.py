@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import sys
@@ -152,9 +153,9 @@ async def test_budgets_are_listed_and_a_cap_is_raised_for_somebody(
             "TIERLINE_POLICY": str(settings.policy),
         }
 
-        async def budget(*words: str, code: int = 0) -> str:
+        async def tierline(*words: str, code: int = 0) -> str:
             process = await asyncio.create_subprocess_exec(
-                *(_TIERLINE, "budget", *words),
+                *(_TIERLINE, *words),
                 env=env,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
@@ -163,11 +164,25 @@ async def test_budgets_are_listed_and_a_cap_is_raised_for_somebody(
             assert process.returncode == code, said
             return said.decode()
 
+        budget = functools.partial(tierline, "budget")
         [row] = orjson.loads(await budget("list", "--json"))
         bill = running.bill.total_micros
         assert (row["cap"], row["key"]) == ("small", {"tenant": "default", "user": "ann"})
         assert (row["spent"], row["reserved"], row["limit"]) == (bill, 0, 50_000)
         assert "user ann" in await budget("show", "ann")
+
+        billed, verify = tmp_path / "bill", ("verify-ledger", "--json", "--bill")
+        [line] = running.bill.lines
+        for more in (0, 1):
+            billing = {"attempt_id": line.attempt_id, "micros": line.cost_micros + more}
+            rows = f"{','.join(billing)}\n{','.join(map(str, billing.values()))}\n"
+            billed.write_bytes(orjson.dumps(billing) if more else rows.encode())
+            verified = orjson.loads(await tierline(*verify, str(billed), code=more))
+            differing = {each["check"]: each["amount"] for each in verified["differences"]}
+            assert differing == ({"ledger - bill": -1} if more else {})
+            assert verified["not_compared"] == 0
+            compared = {each["check"]: each["compared"] for each in verified["checks"]}
+            assert (compared["ledger - counters"], compared["ledger - bill"]) == (1, 1)
 
         raised = ("--extra", "0.5", "--for", "1h", "--because", "A launch.")
         others = await budget("grant", "small", "user=ann", *raised, code=1)
