@@ -123,10 +123,17 @@ def _add_claims(routes: Routes, reviews: ReviewService, pages: Pages, case_page:
     both = routes.both
 
     async def claimed_page(request: Request, claimed: Case | Held) -> Response:
-        if isinstance(claimed, Case):
-            return _back(request, claimed.place)
-        words = f"{claimed.by} holds the case until {claimed.until:%H:%M:%S} UTC"
-        return await case_page.of(request, request.path_params["place"], status=409, error=words)
+        typed, place = await _typed(request), request.path_params["place"]
+        if isinstance(claimed, Held):
+            words = f"{claimed.by} holds the case until {claimed.until:%H:%M:%S} UTC"
+            return await case_page.of(request, place, status=409, error=words, typed=typed)
+        # What somebody had typed before their claim ended is in the form again.
+        if "output" in typed:
+            return await case_page.redrawn(request, place, typed)
+        is_typed = "action" in typed
+        return (
+            await case_page.of(request, place, typed=typed) if is_typed else _back(request, place)
+        )
 
     def claimed_json(claimed: Case | Held) -> Any:
         if isinstance(claimed, Case):

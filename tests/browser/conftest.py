@@ -105,8 +105,10 @@ def served(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 
 def env_of(broker: str, home: Path, prefix: str) -> Mapping[str, str]:
     """The environment of commands with topics and files of their own."""
+    # What only the tests read is no setting of a command's.
+    inherited = {name: os.environ[name] for name in os.environ if name != "TIERLINE_SCREENSHOTS"}
     return {
-        **os.environ,
+        **inherited,
         "HOME": str(home),
         "XDG_DATA_HOME": str(home),
         "TIERLINE_KAFKA__BOOTSTRAP": broker,

@@ -48,7 +48,9 @@ def _edit_wrongly(page: Page) -> None:
     page.wait_for_selector(".wrong")
     problems = page.locator(".wrong").all_inner_texts()
     assert any("A text of at least 1 character was expected." in words for words in problems)
+    assert page.evaluate("document.activeElement.name") == "at/answer"
     _shot(page, "case-form")
+    page.keyboard.press("Escape")
     page.keyboard.press("w")
     page.wait_for_selector("#output")
     page.keyboard.press("e")
@@ -115,6 +117,45 @@ def test_keys_do_nothing_where_somebody_types(page: Page, served: Served) -> Non
     page.keyboard.press("?")
     assert page.is_visible("#legend")
     _shot(page, "legend")
+
+
+def test_what_was_typed_outlives_a_claim_and_a_mistake(page: Page, served: Served) -> None:
+    [place] = served.disputes("kept-1")
+    _open(page, served, place)
+    page.keyboard.press("c")
+    page.wait_for_selector("#decision")
+    page.keyboard.press("d")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector(".error")
+    page.keyboard.type("a man cut dead: no letter for us")
+    assert page.input_value("#reason") == "a man cut dead: no letter for us"
+
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.click("[name=action][value=edit]")
+    assert page.evaluate(
+        "document.querySelector('#edit').getBoundingClientRect().bottom"
+        " < document.querySelector('.desk .bar').getBoundingClientRect().top + 1"
+    )
+    page.fill("[name='at/answer']", "We refund it today.")
+    token = page.get_attribute("[name=csrf] >> nth=0", "value")
+    page.request.post(
+        f"{served.url}/cases/{place}/release",
+        form={"csrf": token or ""},
+        headers={"origin": served.url},
+    )
+    page.click("#decide")
+    page.wait_for_selector("#claim")
+    page.click("#claim")
+    page.wait_for_selector("#decision")
+    assert page.input_value("[name='at/answer']") == "We refund it today."
+    assert page.is_checked("[name=action][value=edit]")
+
+    page.goto(f"{served.url}/flow")
+    page.evaluate("getSelection().selectAllChildren(document.querySelector('#flow h2'))")
+    with page.expect_response("**/flow"):
+        pass
+    page.wait_for_function("!document.querySelector('.htmx-request')")
+    assert page.evaluate("getSelection().toString()")
 
 
 def test_it_can_be_read_without_javascript(page: Page, served: Served) -> None:

@@ -25,6 +25,10 @@ document.addEventListener("submit", (event) => {
   }
   if (event.target.method !== "dialog") underWay = true;
 });
+// On a phone the fields of a decision are far from its bar.
+document.addEventListener("change", ({ target }) => {
+  if (target.name === "action") find(`#decision .of-${target.value}`)?.scrollIntoView({ block: "nearest" });
+});
 window.addEventListener("pageshow", () => { underWay = false; });
 
 function press(selector) {

@@ -100,6 +100,12 @@
     if (window.htmx) htmx.process(fresh);
   }
 
+  // What htmx fetches by itself waits in the same way.
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const part = event.detail.target;
+    if (part.matches("[hx-get]") && isInUse(part)) event.detail.shouldSwap = false;
+  });
+
   document.addEventListener("visibilitychange", connect);
   window.addEventListener("pageshow", (event) => { if (event.persisted) connect(); });
   connect();
