@@ -258,9 +258,11 @@ def _money(facts: Facts, problems: _Problems) -> tuple[int, int, list[tuple[str,
         if len(whose) > 1 or not whose <= ids or not attempt:
             problems.add("stray money", f"attempt {attempt or '?'} of {', '.join(sorted(whose))}")
         is_lost = any(line.is_lost for line in lines[attempt])
-        if is_lost and not facts.in_flight_at_cuts:
+        counted = _counted(lines[attempt])
+        # Who had announced it may have been slower to book it than its next owner to look.
+        if any(line.is_lost for line in counted) and not facts.in_flight_at_cuts:
             problems.add("lost without a fault", attempt)
-        matched = _match(attempt, _counted(lines[attempt]), calls[attempt], problems)
+        matched = _match(attempt, counted, calls[attempt], problems)
         difference += matched.difference
         estimates += matched.estimates
         unbooked[min(whose)] += matched.unbooked

@@ -275,6 +275,12 @@ def test_what_is_right_passes(changed, line_):
             id="a call booked as lost although nothing went wrong",
         ),
         pytest.param(
+            {"ledger": (*GOOD.ledger, lost("two", 90, 3), line("two", 0, 3, "not_sent"))},
+            counts(),
+            set(),
+            id="a call that was given up unsent, and booked after its next owner looked",
+        ),
+        pytest.param(
             {"bill": (*GOOD.bill, call("one", 100)), "in_flight_at_cuts": ({"two": 1},)},
             counts(extra_calls=1, ledger_minus_bill=-100),
             {"paid again", "unbooked"},
