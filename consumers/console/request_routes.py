@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 from fastapi import HTTPException, Query, Request
 from fastapi.responses import JSONResponse, Response
@@ -26,7 +26,7 @@ from consumers.readmodel.requests import (
     tenants_with,
 )
 from consumers.runtime.offset_lookup import records_at
-from router.reports.measures import OUTCOME_COUNTS, By
+from router.reports.measures import OUTCOME_COUNTS, QUALITY_GROUPS, By
 from schemas.base import EARLIEST, LATEST, Tier, is_identifier
 from schemas.codec import dump
 from schemas.tenancy import RequestKey
@@ -36,7 +36,7 @@ __all__ = ["add_request_routes"]
 _PER_PAGE = 50
 _FILTERS = ("id", "conversation", "user", "text", "tenant")
 #: What is asked of a request's calls: their group, and what became of one of them.
-_KINDS: Sequence[By] = get_args(By)
+_KINDS: Sequence[By] = QUALITY_GROUPS
 _OF_CALLS, _TIMES = frozenset((*_KINDS, "outcome")), ("from", "to")
 _ALL = (*_FILTERS, *_KINDS, "outcome", *_TIMES)
 _OF_REQUEST = ("appended_at", "task", "plan", "user", "conversation_id", "words")
