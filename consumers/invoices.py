@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ _UNITS = {
 }
 FIELDS = ("id", "day", "model", *_UNITS)
 _Row = Mapping[str, Any]
+_TOKEN = re.compile(r"\S")
 
 
 class InvoiceError(TierlineError):
@@ -115,9 +117,11 @@ def _rows(text: str, name: str) -> Iterator[tuple[str, _Row]]:
 def _documents(text: str, name: str) -> Iterator[tuple[str, Any]]:
     """The objects of a file with their lines: one, a list of them, or one in each line."""
     decoder = json.JSONDecoder(parse_float=Decimal)
-    end = at = len(text) - len(text.lstrip())
-    while at < len(text):
-        line = f"{name}:{text.count(chr(10), 0, at) + 1}"
+    end, counted, line_no = 0, 0, 1
+    while (begin := _TOKEN.search(text, end)) is not None:
+        at = begin.start()
+        line_no, counted = line_no + text.count("\n", counted, at), at
+        line = f"{name}:{line_no}"
         try:
             document, end = decoder.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
@@ -129,7 +133,6 @@ def _documents(text: str, name: str) -> Iterator[tuple[str, Any]]:
             yield from ((f"{line}[{no}]", item) for no, item in enumerate(document))
         else:
             yield line, document
-        at = end + len(text[end:]) - len(text[end:].lstrip())
 
 
 def _csv_rows(text: str, name: str) -> Iterator[tuple[str, _Row]]:
