@@ -1,12 +1,12 @@
 """Budgets: what every cap has spent, reserved and left, as the admit stage's state says it."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from consumers.records import Source
 from consumers.runtime.clients import Clients
-from consumers.runtime.keyed_state import StatePart, stored_values
+from consumers.runtime.keyed_state import StatePart, note_change
 from consumers.runtime.topic_reader import topic_reader
 from router.money.accounts import Account
 from router.money.book import Book
@@ -32,10 +32,12 @@ async def read_accounts(clients: Clients, now: datetime) -> Sequence[Account]:
 async def read_books(clients: Clients) -> Sequence[Book]:
     """The books of all partitions as they are now, to be read alone. Raises KafkaError."""
     topic = clients.settings.topics.name(state_topic("admit").name)
+    values: defaultdict[int, dict[bytes, bytes]] = defaultdict(dict)
     async with topic_reader(clients, [topic]) as reader:
-        partitions, _ = (await reader.counts()).get(topic, (0, 0))
-    places = [Source(topic, number) for number in range(partitions)]
-    return [Book(StatePart(await stored_values(clients, place))) for place in places]
+        async for records in reader.batches(await reader.ends()):
+            for record in records:
+                note_change(values[record.partition], record)
+    return [Book(StatePart(held)) for held in values.values()]
 
 
 def row_of(account: Account, now: datetime) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from schemas.errors import ContractError
 from schemas.reasons import Reason
 from schemas.topics import state_topic
 
-__all__ = ["KeyedState", "StatePart", "stored_values"]
+__all__ = ["KeyedState", "StatePart", "note_change"]
 
 
 @dataclass(slots=True)
@@ -91,7 +91,10 @@ class KeyedState:
         """
         del position  # the state is that of the last commit, as the position is
         changelog = Source(self._topic, source.partition)
-        self._parts[source] = StatePart(await stored_values(self._clients, changelog))
+        values: dict[bytes, bytes] = {}
+        async for record in records_since(self._clients, changelog, 0):
+            note_change(values, record)
+        self._parts[source] = StatePart(values)
 
     def part(self, source: Source) -> StatePart:
         """The state of a partition. Raises KeyError for one that was never taken."""
@@ -117,16 +120,13 @@ class KeyedState:
         return decided
 
 
-async def stored_values(clients: Clients, changelog: Source) -> dict[bytes, bytes]:
-    """What a partition of a state topic holds by key. Raises KafkaError."""
-    values: dict[bytes, bytes] = {}
-    async for record in records_since(clients, changelog, 0):
-        key = record.key or b""
-        if record.value is None:
-            values.pop(key, None)
-        else:
-            values[key] = record.value
-    return values
+def note_change(values: dict[bytes, bytes], record: Record) -> None:
+    """Apply a record of a state topic to what its partition holds by key."""
+    key = record.key or b""
+    if record.value is None:
+        values.pop(key, None)
+    else:
+        values[key] = record.value
 
 
 def _fitting(outgoing: Sequence[Outgoing]) -> Sequence[Outgoing]:

@@ -269,11 +269,11 @@ BUGS = (
         (
             (
                 "consumers/runtime/keyed_state.py",
-                "        changelog = Source(self._topic, source.partition)\n        self._parts",
+                "        changelog = Source(self._topic, source.partition)\n        values",
                 (
                     "        if source in self._parts:\n            return\n"
                     "        changelog = Source(self._topic, source.partition)\n"
-                    "        self._parts"
+                    "        values"
                 ),
             ),
         ),
