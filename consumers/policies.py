@@ -107,8 +107,7 @@ class Policies:
         candidate = self._candidate
         if candidate is None:
             return self.active
-        policy, plan = self.active.policy, request.plan or ""
-        plan = plan if plan in policy.plans else policy.default_plan
+        plan = self.active.policy.plan_name(request.plan)
         digest = release_for(self._log.standing, arm_key(request, request.id), request.task, plan)
         return candidate if digest == candidate.digest else self.active
 

@@ -36,9 +36,8 @@ def book_call(calls: Calls, entry: LedgerEntry, policy: Policy) -> None:
     former = calls.get(attempt.call_id)
     if attempt.outcome == "started" or (former and former.certainty >= attempt.certainty):
         return
-    plan = entry.plan if entry.plan in policy.plans else policy.default_plan
     whose = entry.user, entry.task, entry.workflow, entry.conversation or entry.request_id
-    facts = Facts(entry.tenant, plan, attempt.tier, entry.key.text, *whose)
+    facts = Facts(entry.tenant, policy.plan_name(entry.plan), attempt.tier, entry.key.text, *whose)
     amounts = {"dollars": attempt.cost_micros, "tokens": attempt.usage.total_tokens}
     paid_by = entry.reservation, entry.reserved_at or attempt.started_at
     is_verifier = attempt.step == "verify"

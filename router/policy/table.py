@@ -265,6 +265,10 @@ class Policy(Row):
         """How often it is reviewed; None: nobody is reminded."""
         return None if self.review is None else self.review.every
 
+    def plan_name(self, name: str | None) -> str:
+        """The plan that counts where a request names this one."""
+        return name if name in self.plans else self.default_plan
+
     @cached_property
     def has_domain_by_tenant(self) -> bool:
         """True where no account of a cap is shared by tenants."""

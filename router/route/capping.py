@@ -20,7 +20,7 @@ def facts_of(
     """What caps ask about a route; `attempts` are those of the present generation."""
     return Facts(
         tenant=request.tenant,
-        plan=request.plan if request.plan in policy.plans else policy.default_plan,
+        plan=policy.plan_name(request.plan),
         tier=tier,
         request=request.key.text,
         user=request.user,

@@ -30,7 +30,7 @@ def plan_of(request: Request, policy: Policy) -> Plan:
 
 def plan_named(name: str | None, policy: Policy) -> Plan:
     """The plan of this name, else the default one."""
-    return policy.plans.get(name or "") or policy.plans[policy.default_plan]
+    return policy.plans[policy.plan_name(name)]
 
 
 def ceiling_of(plan: Plan, *, is_justified: bool) -> Tier:

@@ -103,8 +103,7 @@ def route(
     except ContractError as error:
         return GiveUp(error.reason, error.detail)
 
-    plan_name = request.plan if request.plan in policy.plans else policy.default_plan
-    facts = _Facts(plan_name, signals, deadline - (accepted_at or now))
+    facts = _Facts(policy.plan_name(request.plan), signals, deadline - (accepted_at or now))
     if _is_classified_first(name, facts, request, policy, classification):
         decided = _classify(request, policy, budget, deadline)
         return decided if is_seen else _for_person(decided, facts, policy)
