@@ -13,7 +13,15 @@ from typer import Option
 
 from consumers import clock
 from consumers.budgets import key_words, read_books
-from consumers.cli.common import AsJson, KafkaAddress, UserError, asynchronous, read_settings
+from consumers.cli.common import (
+    FAILED,
+    OK,
+    AsJson,
+    KafkaAddress,
+    UserError,
+    asynchronous,
+    read_settings,
+)
 from consumers.cli.terminal import console, print_json, print_table, reading_bar
 from consumers.files import read_text
 from consumers.policies import active_policy
@@ -82,7 +90,8 @@ async def verify_ledger(
         by_attempt = against_bill(calls, billed).items()
         checks["ledger - bill"] = [_Amount(name, "dollars", micros) for name, micros in by_attempt]
     _show(checks, len(accounts) - len(more), as_json=as_json)
-    return int(any(each.amount for amounts in checks.values() for each in amounts))
+    differs = any(each.amount for amounts in checks.values() for each in amounts)
+    return FAILED if differs else OK
 
 
 async def _calls(clients: Clients, policy: Policy, since: datetime) -> Calls:
