@@ -1,7 +1,7 @@
 """Ledger lines that are written outside of transactions.
 
 A call is booked by the transaction that commits its outcome. Two kinds of lines are written outside
-of it. One announces a call before it leaves, so that the ledger is never below the bill: what a
+of it. One announces a call before it leaves, so that no call is missing from the ledger: what a
 process that died had started is booked by the next owner of its partition. The other says what a
 call cost whose partition was lost while it ran. That is written to this machine's disk first: if
 Kafka stays away until the process ends, the next start on this machine books it.

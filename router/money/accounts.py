@@ -113,7 +113,10 @@ class Account:
 
     @property
     def overshoot(self) -> int:
-        """What was spent and reserved above all that was ever allowed in this window: always 0."""
+        """What was spent and reserved above all that was ever allowed in this window.
+
+        0, but where a provider states that a call cost more than was set aside for it.
+        """
         most = self.highest + self.granted + self.confirmed
         return max(self.spent + self.reserved - most, 0)
 
